@@ -1,0 +1,89 @@
+//! What this node can tell about itself and the cluster, as plain data for the bus, the CLI and `STATUS=`.
+//! The JSON form of [`Status`] is a contract: fields are added, never renamed; `schema` counts.
+
+use serde::{Deserialize, Serialize};
+
+pub const SCHEMA: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub schema: u32,
+    pub cluster: String,
+    pub node: String,
+    pub version: String,
+    /// `joining`, `joined`, `leaving`.
+    pub state: String,
+    pub nodes: Vec<NodeStatus>,
+    pub links: Vec<LinkStatus>,
+    pub groups: Vec<GroupStatus>,
+    /// Whole sentences on what needs attention; empty when all is well.
+    pub attention: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub name: String,
+    pub me: bool,
+    /// `unheard`, `alive`, `late`, `lost`, `left`.
+    pub state: String,
+    /// Milliseconds since it was last heard; none for this node and for one never heard.
+    pub heard_ms_ago: Option<f64>,
+    pub configuration_agrees: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    pub name: String,
+    pub interface: String,
+    pub usable: bool,
+    pub peers: Vec<LinkPeerStatus>,
+    /// Filled in by the beat thread, which does the counting.
+    #[serde(default)]
+    pub counters: LinkCounters,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinkPeerStatus {
+    pub node: String,
+    pub heard: bool,
+    pub heard_ms_ago: Option<f64>,
+    pub received: u64,
+    pub duplicates: u64,
+    /// Messages of the peer that this link did not bring.
+    pub lost: u64,
+}
+
+/// What a link has sent, received and dropped since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LinkCounters {
+    pub sent: u64,
+    pub send_errors: u64,
+    pub received: u64,
+    /// Not a message of this program, or altered beyond decoding.
+    pub dropped_garbage: u64,
+    /// Wrong or unknown key, or altered.
+    pub dropped_key: u64,
+    pub dropped_other_cluster: u64,
+    /// Unknown sender, or this node's own name.
+    pub dropped_sender: u64,
+    /// Old, doubled beyond the second link, or of a daemon that no longer runs.
+    pub dropped_replay: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    pub name: String,
+    /// The node that owns it as far as this node knows.
+    pub owner: Option<String>,
+    pub epoch: u32,
+    /// What it is on this node: `inactive`, `starting`, `running`, `stopping`, `blocked`, `banned`, `stopped` (by an operator).
+    pub state: String,
+    /// One sentence: why it is where it is, or why it is not.
+    pub why: String,
+    /// The chain of reasons, for `why GROUP`.
+    pub reasons: Vec<String>,
+    pub addresses: Vec<String>,
+    pub members: Vec<String>,
+    pub banned: Option<String>,
+    pub stopped_by_operator: bool,
+}

@@ -1,0 +1,176 @@
+//! What a configuration means, after all of it was found to be sound. Pure data: the heart reads it.
+//! It must not know files, TOML or unit syntax.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Position of a node in [`Config::nodes`]. Meaningful on this host only; the wire carries [`NodeTag`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u8);
+
+/// Position of a link in [`Config::links`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u8);
+
+/// Position of a group in [`Config::groups`]. Meaningful on this host only; the wire carries [`GroupTag`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u16);
+
+/// A node on the wire: the first two bytes of SHA-256 of its name. `check` refuses collisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeTag(pub u16);
+
+/// A group on the wire: the first four bytes of SHA-256 of its name. `check` refuses collisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupTag(pub u32);
+
+/// The whole configuration of this node: the cluster's file, the host's file and the groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[cluster] name`.
+    pub cluster: String,
+    /// First eight bytes of SHA-256 of the cluster's name: stands in every packet.
+    pub cluster_tag: u64,
+    /// In the order of `[cluster] nodes`, which is the default preference.
+    pub nodes: Vec<NodeConfig>,
+    /// This host.
+    pub me: NodeId,
+    pub timing: Timing,
+    pub links: Vec<LinkConfig>,
+    pub takeover: TakeoverConfig,
+    /// Sorted by name.
+    pub groups: Vec<GroupConfig>,
+    /// First four bytes of SHA-256 over what must be equal on all nodes: the cluster's file.
+    pub cluster_digest: u32,
+    /// The same over all groups.
+    pub groups_digest: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    pub name: String,
+    pub tag: NodeTag,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    pub keepalive: Duration,
+    pub warntime: Duration,
+    pub deadtime: Duration,
+    pub initdead: Duration,
+}
+
+/// A `[[link]]` of kind `ucast` over IPv4, the only kind so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkConfig {
+    /// What status and journal call it: the interface as the cluster's file names it.
+    pub name: String,
+    /// The interface on this host (after `local.toml`).
+    pub interface: String,
+    pub port: u16,
+    /// The address of every node on this link, this node's own included.
+    pub peers: BTreeMap<NodeId, Ipv4Addr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakeoverConfig {
+    pub proof: ProofPolicy,
+    pub delay: Duration,
+}
+
+/// What must be known of a former owner before its group may start elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProofPolicy {
+    /// Nothing but the deadtime on all links, and nobody answering for the addresses.
+    Silence,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    pub name: String,
+    pub tag: GroupTag,
+    /// `Description=` of the target, or empty.
+    pub description: String,
+    /// Who may own it, preferred first.
+    pub nodes: Vec<NodeId>,
+    pub addresses: Vec<VirtualAddress>,
+    /// Member units in start order, full unit names.
+    pub members: Vec<String>,
+    pub failback: bool,
+    pub proof: ProofPolicy,
+    pub delay: Duration,
+    /// Service interfaces that must have carrier, without duplicates: those of the addresses and `RequireInterface=`.
+    pub interfaces: Vec<String>,
+    pub timeout_start: Duration,
+    pub timeout_stop: Duration,
+    /// First four bytes of SHA-256 over the group's meaning.
+    pub digest: u32,
+}
+
+/// `Address=ADDR/PREFIX dev IFACE [label L] [broadcast B]`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VirtualAddress {
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    /// The interface on this host (after `local.toml`).
+    pub interface: String,
+    pub label: Option<String>,
+    pub broadcast: Option<Ipv4Addr>,
+}
+
+impl Config {
+    /// Panics never for an id of this configuration.
+    pub fn node(&self, id: NodeId) -> &NodeConfig {
+        &self.nodes[usize::from(id.0)]
+    }
+
+    pub fn group(&self, id: GroupId) -> &GroupConfig {
+        &self.groups[usize::from(id.0)]
+    }
+
+    pub fn link(&self, id: LinkId) -> &LinkConfig {
+        &self.links[usize::from(id.0)]
+    }
+
+    pub fn node_ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes.len() as u8).map(NodeId)
+    }
+
+    pub fn group_ids(&self) -> impl Iterator<Item = GroupId> + use<> {
+        (0..self.groups.len() as u16).map(GroupId)
+    }
+
+    pub fn link_ids(&self) -> impl Iterator<Item = LinkId> + use<> {
+        (0..self.links.len() as u8).map(LinkId)
+    }
+
+    pub fn peers(&self) -> impl Iterator<Item = NodeId> + use<> {
+        let me = self.me;
+        self.node_ids().filter(move |node| *node != me)
+    }
+
+    pub fn find_node(&self, name: &str) -> Option<NodeId> {
+        let name = name.to_lowercase();
+        self.node_ids().find(|id| self.node(*id).name == name)
+    }
+
+    pub fn find_group(&self, name: &str) -> Option<GroupId> {
+        self.group_ids().find(|id| self.group(*id).name == name)
+    }
+
+    pub fn node_by_tag(&self, tag: NodeTag) -> Option<NodeId> {
+        self.node_ids().find(|id| self.node(*id).tag == tag)
+    }
+
+    pub fn group_by_tag(&self, tag: GroupTag) -> Option<GroupId> {
+        self.group_ids().find(|id| self.group(*id).tag == tag)
+    }
+}
+
+impl GroupConfig {
+    /// `hafailover-group@NAME.target`
+    pub fn target(&self) -> String {
+        format!("hafailover-group@{}.target", self.name)
+    }
+}

@@ -1,0 +1,8 @@
+//! The host thread (tokio, one thread): the bus both ways, units, files, signals, the service manager.
+//! It decides nothing about groups: it carries out orders and tells what it sees.
+
+pub mod address;
+pub mod clock;
+pub mod orders;
+pub mod state;
+pub mod systemd;

@@ -1,0 +1,6 @@
+//! The service manager: units over D-Bus, guards by the generator, notifications.
+
+pub mod generator;
+pub mod guard;
+pub mod notify;
+pub mod units;

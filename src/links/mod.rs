@@ -1,0 +1,3 @@
+//! Heartbeat links.
+
+pub mod udp;

@@ -1,0 +1,88 @@
+//! PURE. What a message says ([`Message`]), its bytes ([`codec`]), and the keys that seal it ([`seal`]).
+//! It must not know sockets, time or what a message leads to.
+
+pub mod codec;
+pub mod seal;
+
+use crate::cluster::grant::{BootId, Epoch, Incarnation, Order};
+use crate::config::model::{GroupTag, NodeTag};
+
+/// One heartbeat: all that a node says, every time. The same on every link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub cluster_tag: u64,
+    pub sender: NodeTag,
+    pub incarnation: Incarnation,
+    /// Rises by one with each message of this incarnation; the same message on two links has the same.
+    pub sequence: u64,
+    /// CLOCK_BOOTTIME of the sender, nanoseconds.
+    pub sent_at: u64,
+    pub boot: BootId,
+    pub cluster_digest: u32,
+    pub groups_digest: u32,
+    pub flags: NodeFlags,
+    pub echoes: Vec<Echo>,
+    pub groups: Vec<GroupSays>,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct NodeFlags {
+    /// Its join is complete.
+    pub joined: bool,
+    /// It hands over and goes.
+    pub leaving: bool,
+    /// It has nothing left to hand over: the last words of this incarnation.
+    pub left: bool,
+}
+
+/// "I have heard this incarnation of that node, up to this sequence."
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Echo {
+    pub node: NodeTag,
+    pub incarnation: Incarnation,
+    pub sequence: u64,
+}
+
+/// What a node says of one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSays {
+    pub group: GroupTag,
+    pub role: Role,
+    /// It could own the group now: guards, carrier, not banned, not leaving.
+    pub eligible: bool,
+    /// It tried and failed; cleared by an operator.
+    pub banned: bool,
+    pub record: Option<RecordSays>,
+    /// The node that the releaser means to take the group next.
+    pub heir: Option<NodeTag>,
+    /// Left out on the wire as long as no operator said anything.
+    pub order: Order,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordSays {
+    pub epoch: Epoch,
+    pub node: NodeTag,
+    pub boot: BootId,
+    pub released: bool,
+}
+
+/// What the sender does with the group. Only `Idle` says that nothing of it can be running there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Verified: no member active, no address here.
+    Idle,
+    /// Not known (yet, or any more): after a start of the daemon, or a stop that could not be confirmed.
+    Unknown,
+    Starting,
+    Running,
+    Stopping,
+}
+
+impl Role {
+    /// Claims ownership of its record's grant.
+    pub fn claims(self) -> bool {
+        matches!(self, Role::Starting | Role::Running)
+    }
+}
