@@ -3,6 +3,9 @@
 
 pub mod address;
 pub mod clock;
+pub mod deaths;
+pub mod held;
+pub mod lock;
 pub mod orders;
 pub mod state;
 pub mod systemd;
