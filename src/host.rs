@@ -7,5 +7,6 @@ pub mod deaths;
 pub mod held;
 pub mod lock;
 pub mod orders;
+pub mod realtime;
 pub mod state;
 pub mod systemd;

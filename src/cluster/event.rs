@@ -109,6 +109,23 @@ pub struct Saved {
     pub groups: BTreeMap<String, SavedGroup>,
 }
 
+impl Saved {
+    /// Of two memories the one that says more, group by group: the copy in `/run` is newer than the disk's, but ends with the boot.
+    pub fn merge(&mut self, other: Saved) {
+        for (name, theirs) in other.groups {
+            let mine = self.groups.entry(name).or_default();
+            let newer = match (&theirs.record, &mine.record) {
+                (Some(theirs), Some(mine)) => theirs.supersedes(mine),
+                (theirs, mine) => theirs.is_some() && mine.is_none(),
+            };
+            if newer {
+                mine.record = theirs.record;
+            }
+            mine.order = mine.order.max(theirs.order);
+        }
+    }
+}
+
 /// What an earlier run of the daemon, in this boot, left in `/run`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
