@@ -8,5 +8,6 @@ pub mod held;
 pub mod lock;
 pub mod orders;
 pub mod realtime;
+pub mod running;
 pub mod state;
 pub mod systemd;
