@@ -6,6 +6,9 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Where the kernel delays a carrier event, it does so by up to a second.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
 #[test]
 fn what_an_interface_is() {
     let lab = Lab::new();
@@ -27,11 +30,11 @@ fn a_lost_carrier_is_seen_at_once_and_its_return_too() {
     for round in 0..5 {
         lab.ip_b("link set v0 down");
         let took = wait_until(&mut netlink, SECOND, |netlink| !carrier(netlink)).expect("seen");
-        assert!(took < Duration::from_millis(20), "round {round}: lost after {took:?}");
+        assert!(took < AT_ONCE, "round {round}: lost after {took:?}");
         assert!(netlink.interface("v0").is_some_and(|interface| interface.admin_up), "the cable, not the port");
         lab.ip_b("link set v0 up");
         let took = wait_until(&mut netlink, SECOND, carrier).expect("seen");
-        assert!(took < Duration::from_millis(20), "round {round}: back after {took:?}");
+        assert!(took < AT_ONCE, "round {round}: back after {took:?}");
     }
     netlink.drain();
     lab.ip_b("link set v0 down");

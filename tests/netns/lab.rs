@@ -37,8 +37,11 @@ impl Lab {
         Lab::make(Share::Shared { _guard: MACHINE.read().unwrap_or_else(PoisonError::into_inner) })
     }
 
-    /// For a test that measures time.
+    /// For a test that measures time: no other test beside it, and the thread realtime as the beat thread is.
     pub(crate) fn alone() -> Lab {
+        let thread = rustix::thread::gettid().to_string();
+        let realtime = Command::new("chrt").args(["--fifo", "--reset-on-fork", "--pid", "20", &thread]).status();
+        assert!(realtime.is_ok_and(|status| status.success()), "chrt makes this thread realtime (util-linux, root)");
         Lab::make(Share::Alone { _guard: MACHINE.write().unwrap_or_else(PoisonError::into_inner) })
     }
 

@@ -264,3 +264,82 @@ fn link_message(index: u32, attribute: Rtattr<Ifla, Buffer>) -> Ifinfomsg {
         .build()
         .expect("every field is set")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RTM_NEWADDR of 10.0.0.77/24 on interface 3, caused by port 9 with sequence 5.
+    fn new_address() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(40_u32.to_ne_bytes());
+        bytes.extend(20_u16.to_ne_bytes());
+        bytes.extend(0_u16.to_ne_bytes());
+        bytes.extend(5_u32.to_ne_bytes());
+        bytes.extend(9_u32.to_ne_bytes());
+        bytes.extend([2, 24, 0x80, 0]);
+        bytes.extend(3_u32.to_ne_bytes());
+        for kind in [1_u16, 2] {
+            bytes.extend(8_u16.to_ne_bytes());
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend([10, 0, 0, 77]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn several_messages_in_one_datagram() {
+        let datagram = [new_address(), new_address()].concat();
+        let read: Vec<_> = messages(&datagram).collect::<Result<_, _>>().expect("both are sound");
+        assert_eq!(read.len(), 2);
+        let expected = InterfaceAddress::new(Ipv4Addr::new(10, 0, 0, 77), 24);
+        for message in read {
+            assert_eq!((message.sequence, message.port, message.interrupted), (5, 9, false));
+            assert!(matches!(message.body, Body::Update(Update::Address { index: 3, address }) if address == expected));
+        }
+    }
+
+    #[test]
+    fn a_far_end_is_not_the_address() {
+        let mut datagram = new_address();
+        datagram[28..32].copy_from_slice(&[10, 9, 9, 9]);
+        let Some(Ok(Incoming { body: Body::Update(Update::Address { address, .. }), .. })) = messages(&datagram).next()
+        else {
+            panic!("an address");
+        };
+        assert_eq!((address.local.octets(), address.peer.octets()), ([10, 0, 0, 77], [10, 9, 9, 9]));
+    }
+
+    #[test]
+    fn no_damage_panics() {
+        let good = new_address();
+        for length in 1..good.len() {
+            assert!(messages(&good[..length]).any(|message| message.is_err()), "cut to {length} bytes");
+        }
+        for position in 0..good.len() {
+            for value in [0, 1, 3, 4, 15, 16, 17, 41, 0x7f, 0xff] {
+                let mut bad = good.clone();
+                bad[position] = value;
+                assert!(messages(&bad).count() <= 3, "byte {position} = {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn errors_of_the_kernel_are_errnos() {
+        for (code, expected) in [(0_i32, 0), (-17, 17)] {
+            let mut datagram = Vec::new();
+            datagram.extend(36_u32.to_ne_bytes());
+            datagram.extend(2_u16.to_ne_bytes());
+            datagram.extend(0x100_u16.to_ne_bytes());
+            datagram.extend([7_u32.to_ne_bytes(), 9_u32.to_ne_bytes()].concat());
+            datagram.extend(code.to_ne_bytes());
+            // The header of the request, quoted.
+            datagram.extend(16_u32.to_ne_bytes());
+            datagram.extend([0; 12]);
+            let message = messages(&datagram).next().expect("one").expect("sound");
+            assert_eq!(message.sequence, 7);
+            assert!(matches!(message.body, Body::Ack(code) if code == expected), "{:?}", message.body);
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`netlink`] | the sockets: watch, dump, add, remove |
+//! | `request` | what is asked about a virtual address, and refusals in words |
 //! | `message` | rtnetlink messages to and from bytes, by neli |
 //! | [`table`] | PURE. the interfaces and addresses of this host as last seen, and what changed |
 //! | [`announce`] | the ARP socket: announce, probe, see who else claims an address |
@@ -26,8 +27,10 @@ mod arp;
 mod message;
 pub mod netlink;
 mod packet;
+mod request;
 pub mod table;
 
 pub use announce::{ArpKind, ArpSeen, ArpSocket};
-pub use netlink::{AddressError, Netlink};
+pub use netlink::Netlink;
+pub use request::AddressError;
 pub use table::{InterfaceAddress, InterfaceState, NetChange, Table};

@@ -2,7 +2,8 @@
 //! It must not know groups, nor which change matters to whom. Nothing here waits: the kernel answers a request before
 //! the send returns, and the wait for an answer that is missing all the same is bounded.
 
-use super::message::{Batch, Body, Incoming, Malformed, NewAddress, messages};
+use super::message::{Batch, Body, Incoming, Malformed, messages};
+use super::request::{AddressError, Request, label_of, several};
 use super::table::{InterfaceAddress, InterfaceState, NetChange, Table, Update};
 use crate::config::model::VirtualAddress;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,7 +18,6 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use std::{fs, io};
-use thiserror::Error;
 
 const RTMGRP_LINK: u32 = 0x1;
 const RTMGRP_IPV4_IFADDR: u32 = 0x10;
@@ -41,24 +41,6 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(20);
 /// A dump is repeated when something changed meanwhile.
 const DUMP_TRIES: usize = 3;
 
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum AddressError {
-    #[error("interface {interface} does not exist: cannot add {address}")]
-    NoInterface { interface: String, address: Ipv4Addr },
-    #[error(
-        "{address}/{prefix} is already on {interface}, not added by hafailover: remove it there, or from the group"
-    )]
-    AlreadyThere { address: Ipv4Addr, prefix: u8, interface: String },
-    #[error("label {label} of {address} is longer than the 15 characters the kernel takes: shorten it")]
-    LabelTooLong { address: Ipv4Addr, label: String },
-    #[error("cannot {operation} on {interface}: {reason}")]
-    Kernel { operation: String, interface: String, reason: String },
-    #[error("{address} is still on {interface} after its removal")]
-    StillThere { address: Ipv4Addr, interface: String },
-    #[error("{}", .0.iter().map(AddressError::to_string).collect::<Vec<_>>().join("; "))]
-    Several(Vec<AddressError>),
-}
-
 #[derive(Debug)]
 pub struct Netlink {
     monitor: OwnedFd,
@@ -73,14 +55,6 @@ pub struct Netlink {
     own: BTreeSet<(u32, InterfaceAddress)>,
     /// Something was missed and asking anew failed: the next round asks again.
     stale: bool,
-}
-
-/// One request of a batch, and what to say when it fails.
-#[derive(Clone, Copy)]
-enum Request<'a> {
-    Promote { interface: &'a str },
-    Add(&'a VirtualAddress),
-    Remove(&'a VirtualAddress),
 }
 
 impl Netlink {
@@ -126,7 +100,8 @@ impl Netlink {
         self.table.find(address).next().map(|(interface, at)| (interface, at.prefix))
     }
 
-    /// What changed since the last call; our own adding and removing is left out. Call it when [`Netlink::fd`] is readable, and once
+    /// What changed since the last call; our own adding and removing is left out (but
+    /// for what an overrun hid: ask [`Netlink::has`] before acting). Call it when [`Netlink::fd`] is readable, and once
     /// per keepalive at least: a resync that failed has nothing else to wake it.
     pub fn drain(&mut self) -> Vec<NetChange> {
         self.absorb();
@@ -151,7 +126,7 @@ impl Netlink {
             .iter()
             .zip(&results)
             .filter(|(_, result)| !is_ours(result))
-            .filter_map(|(request, result)| request.error((*result).err()?))
+            .filter_map(|(request, result)| Some(request.error((*result).err()?)))
             .collect();
         if errors.is_empty() {
             return Ok(());
@@ -161,7 +136,7 @@ impl Netlink {
             .zip(&results)
             // No answer: it may have been added. One that was there before would have been refused above.
             .filter(|(_, result)| result.is_ok() || **result == Err(Errno::TIMEDOUT))
-            .filter_map(|(request, _)| if let Request::Add(address) = request { Some(*address) } else { None })
+            .filter_map(|(request, _)| request.address())
             .collect();
         let rolled_back = self.remove(&added);
         Err(several(errors.into_iter().chain(rolled_back.err()).collect()))
@@ -177,8 +152,9 @@ impl Netlink {
         let mut errors: Vec<_> = requests
             .iter()
             .zip(results)
-            .filter_map(|(request, result)| Some((request, result.err().filter(|error| !is_gone(error))?)))
-            .filter_map(|(request, error)| request.error(error))
+            // What a failed promotion took along is told as removed, and repaired; the removal itself is done.
+            .filter(|(request, _)| request.address().is_some())
+            .filter_map(|(request, result)| Some(request.error(result.err().filter(|error| !is_gone(error))?)))
             .collect();
         let left = addresses
             .iter()
@@ -227,7 +203,11 @@ impl Netlink {
             for (request, result) in chunk.iter().zip(results.iter_mut()) {
                 self.sequence = self.sequence.wrapping_add(1);
                 match self.table.interface(request.interface()).map(|interface| interface.index) {
-                    Some(index) => self.encode(&mut batch, request, index),
+                    Some(index) => {
+                        let address = request.address().map(|a| (index, InterfaceAddress::new(a.address, a.prefix)));
+                        self.own.extend(address);
+                        request.encode(&mut batch, self.sequence, index);
+                    }
                     None => *result = Err(Errno::NODEV),
                 }
             }
@@ -256,24 +236,6 @@ impl Netlink {
         self.absorb();
         self.own.clear();
         results
-    }
-
-    fn encode(&mut self, batch: &mut Batch, request: &Request<'_>, index: u32) {
-        match request {
-            Request::Promote { .. } => batch.promote_secondaries(self.sequence, index),
-            Request::Add(new) => {
-                self.own.insert((index, InterfaceAddress::new(new.address, new.prefix)));
-                let label = label_of(new).unwrap_or_default();
-                let broadcast = new.broadcast.or_else(|| broadcast_of(new.address, new.prefix));
-                let (address, prefix) = (new.address, new.prefix);
-                let new = NewAddress { index, address, prefix, broadcast, label: label.as_deref() };
-                batch.add_address(self.sequence, &new);
-            }
-            Request::Remove(old) => {
-                self.own.insert((index, InterfaceAddress::new(old.address, old.prefix)));
-                batch.remove_address(self.sequence, index, old.address, old.prefix);
-            }
-        }
     }
 
     /// Reads what waits on the monitor into the table and the pending changes.
@@ -386,33 +348,6 @@ impl Netlink {
     }
 }
 
-impl Request<'_> {
-    fn interface(&self) -> &str {
-        match self {
-            Request::Promote { interface } => interface,
-            Request::Add(address) | Request::Remove(address) => &address.interface,
-        }
-    }
-
-    fn error(&self, error: Errno) -> Option<AddressError> {
-        let operation = match self {
-            Request::Add(new) if error == Errno::EXIST => {
-                let (address, prefix, interface) = (new.address, new.prefix, new.interface.clone());
-                return Some(AddressError::AlreadyThere { address, prefix, interface });
-            }
-            Request::Promote { .. } => "switch on promote_secondaries".to_owned(),
-            Request::Add(address) => format!("add {}/{}", address.address, address.prefix),
-            Request::Remove(address) => format!("remove {}/{}", address.address, address.prefix),
-        };
-        let reason = io::Error::from(error).to_string();
-        Some(AddressError::Kernel { operation, interface: self.interface().to_owned(), reason })
-    }
-}
-
-fn several(mut errors: Vec<AddressError>) -> AddressError {
-    if errors.len() == 1 { errors.remove(0) } else { AddressError::Several(errors) }
-}
-
 fn is_own(own: &BTreeSet<(u32, InterfaceAddress)>, update: &Update) -> bool {
     match update {
         Update::Address { index, address } | Update::AddressGone { index, address } => {
@@ -420,24 +355,6 @@ fn is_own(own: &BTreeSet<(u32, InterfaceAddress)>, update: &Update) -> bool {
         }
         _ => false,
     }
-}
-
-/// Old tools show a labelled address as an interface of its own and expect the interface's name in front.
-fn label_of(address: &VirtualAddress) -> Result<Option<String>, AddressError> {
-    let Some(label) = &address.label else { return Ok(None) };
-    let named =
-        label.strip_prefix(address.interface.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
-    let full = if named { label.clone() } else { format!("{}:{label}", address.interface) };
-    if full.len() > 15 {
-        return Err(AddressError::LabelTooLong { address: address.address, label: full });
-    }
-    Ok(Some(full))
-}
-
-/// As `ip address add … broadcast +`; a network of one or two addresses has none.
-fn broadcast_of(address: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
-    let hosts = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
-    (prefix < 31 && !address.is_loopback()).then(|| Ipv4Addr::from_bits(address.to_bits() | hosts))
 }
 
 fn promotes(interface: &str) -> bool {

@@ -203,3 +203,93 @@ fn added(interface: &str, address: &InterfaceAddress) -> NetChange {
 fn removed(interface: &str, address: &InterfaceAddress) -> NetChange {
     NetChange::AddressRemoved { interface: interface.to_owned(), address: address.local, prefix: address.prefix }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(index: u32, name: Option<&str>) -> InterfaceFacts {
+        InterfaceFacts {
+            index,
+            admin_up: true,
+            carrier: true,
+            arp: true,
+            name: name.map(str::to_owned),
+            mac: Some([2, 0, 0, 0, 0, index as u8]),
+            mtu: Some(1500),
+        }
+    }
+
+    fn at(last: u8) -> InterfaceAddress {
+        InterfaceAddress::new(Ipv4Addr::new(10, 0, 0, last), 24)
+    }
+
+    fn table(index: u32, addresses: &[u8]) -> Table {
+        let mut table = Table::default();
+        let mut changes = Vec::new();
+        table.apply(Update::Interface(facts(index, Some("eth0"))), &mut changes);
+        for last in addresses {
+            table.apply(Update::Address { index, address: at(*last) }, &mut changes);
+        }
+        table
+    }
+
+    fn changed(name: &str) -> NetChange {
+        NetChange::Interface { name: name.into() }
+    }
+
+    #[test]
+    fn what_is_known_already_is_no_change() {
+        let mut table = table(2, &[1]);
+        let mut changes = Vec::new();
+        table.apply(Update::Interface(facts(2, Some("eth0"))), &mut changes);
+        table.apply(Update::Address { index: 2, address: at(1) }, &mut changes);
+        table.apply(Update::AddressGone { index: 2, address: at(9) }, &mut changes);
+        table.apply(Update::InterfaceGone { index: 9 }, &mut changes);
+        assert_eq!(changes, []);
+    }
+
+    #[test]
+    fn a_message_without_a_name_keeps_the_rest() {
+        let mut table = table(2, &[1]);
+        let mut changes = Vec::new();
+        let down = InterfaceFacts { carrier: false, mac: None, mtu: None, ..facts(2, None) };
+        table.apply(Update::Interface(down), &mut changes);
+        assert_eq!(changes, [changed("eth0")]);
+        let eth0 = table.interface("eth0").expect("still there");
+        assert_eq!((eth0.carrier, eth0.mtu, eth0.mac), (false, 1500, Some([2, 0, 0, 0, 0, 2])));
+        assert!(eth0.holds(at(1).local));
+        table.apply(Update::Interface(facts(7, None)), &mut changes);
+        assert_eq!(table.by_index(7), None, "nothing is known of it yet");
+    }
+
+    #[test]
+    fn a_vanished_interface_takes_its_addresses_along() {
+        let mut table = table(2, &[1, 2]);
+        let mut changes = Vec::new();
+        table.apply(Update::InterfaceGone { index: 2 }, &mut changes);
+        assert_eq!(changes, [changed("eth0"), removed("eth0", &at(1)), removed("eth0", &at(2))]);
+        assert_eq!(table, Table::default());
+    }
+
+    #[test]
+    fn a_dump_tells_the_difference_only() {
+        let mut table = table(2, &[1, 2, 3]);
+        let mut changes = Vec::new();
+        let fresh = super::tests::table(5, &[2, 3, 4]);
+        table.replace(fresh.clone(), &mut changes);
+        assert_eq!(changes, [changed("eth0"), removed("eth0", &at(1)), added("eth0", &at(4))]);
+        assert_eq!(table, fresh);
+    }
+
+    #[test]
+    fn an_address_is_found_whatever_its_prefix_and_its_neighbours_are_not() {
+        let mut table = table(2, &[1, 3]);
+        let narrow = InterfaceAddress::new(Ipv4Addr::new(10, 0, 0, 3), 32);
+        table.apply(Update::Address { index: 2, address: narrow }, &mut Vec::new());
+        let prefixes = |last| table.find(at(last).local).map(|(_, found)| found.prefix).collect::<Vec<_>>();
+        assert_eq!(prefixes(3), [24, 32]);
+        assert_eq!(prefixes(2), []);
+        assert_eq!(prefixes(4), []);
+    }
+}
