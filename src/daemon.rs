@@ -200,7 +200,7 @@ fn serve(setup: HostSetup, config: &Config, mode: Mode) -> Result<(), Fault> {
         Some(ExitReason::Done | ExitReason::LeftGroups) => {}
         Some(ExitReason::BeatEnded) => return Err(Fault::BeatEnded),
         None => {
-            journal.note(Level::Critical, "a stop could not be confirmed: rebooting this host, so that another may take its groups");
+            journal.note(Level::Error, "a stop could not be confirmed: rebooting this host, so that another may take its groups");
             journal.flush(JOURNAL_PATIENCE);
             rustix::fs::sync();
             let refused = rustix::system::reboot(rustix::system::RebootCommand::Restart);
