@@ -136,7 +136,8 @@ impl Systemd {
         for rule in standing_rules() {
             add_match(&connection, &rule).await?;
         }
-        for path in self.shared.watched.lock().expect("no holder of this lock panics").clone() {
+        let watched = self.shared.watched.lock().expect("no holder of this lock panics").clone();
+        for path in watched {
             add_match(&connection, &unit_rule(&path)).await?;
         }
         let owner = subscribe(&connection).await?;
@@ -282,7 +283,7 @@ impl Systemd {
     }
 
     /// From now on changes of these units are signalled, across reconnections.
-    pub async fn watch(&self, paths: impl IntoIterator<Item = String>) -> Result<(), BusError> {
+    pub async fn watch(&self, paths: Vec<String>) -> Result<(), BusError> {
         let link = self.link()?;
         for path in paths {
             let new = self.shared.watched.lock().expect("no holder of this lock panics").insert(path.clone());

@@ -2,24 +2,37 @@
 //! It must not know what the generator writes, only that what it wrote last is what it would write now.
 
 use super::bus::{BusError, Systemd, UNIT, UnitState};
+use super::generator;
+use crate::config::Paths;
 use std::path::Path;
-
-/// Where the generator leaves the digest of what it wrote. systemd empties the directory at each reload.
-pub const DIGEST_FILE: &str = "/run/systemd/generator/hafailover.digest";
 
 /// Type, trigger, negate, parameter, state.
 type Assert = (String, bool, bool, String, i32);
 
-/// What is wrong with the guards of a group, as one sentence with the remedy. `expected`: the digest of what the
-/// generator would write now. `units`: the target and the members.
+/// What the generator wrote last, and what it would write now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digests {
+    written: String,
+    expected: String,
+}
+
+/// Reads the group's files: some dozens of them, so not on a thread that must answer.
+pub async fn digests(paths: Paths) -> Digests {
+    let read = move || Digests {
+        written: std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned(),
+        expected: generator::render(&paths).digest.trim().to_owned(),
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or(Digests { written: String::new(), expected: String::new() })
+}
+
+/// What is wrong with the guards of a group, as one sentence with the remedy. `units`: the target and the members.
 pub async fn fault(
     systemd: &Systemd,
     units: &[String],
     grant: &Path,
-    expected: &str,
+    digests: &Digests,
 ) -> Result<Option<String>, BusError> {
-    let written = std::fs::read_to_string(DIGEST_FILE).unwrap_or_default();
-    if let Some(fault) = digest_fault(written.trim(), expected) {
+    if let Some(fault) = digest_fault(&digests.written, &digests.expected) {
         return Ok(Some(fault));
     }
     for state in systemd.list(units).await? {
