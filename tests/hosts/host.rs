@@ -26,6 +26,7 @@ pub struct Host {
     watch: Rc<NetWatch>,
     echoed: Vec<Ipv4Addr>,
     power: Option<Power>,
+    wreck: Option<Power>,
 }
 
 /// What exists while the host is on.
@@ -46,7 +47,7 @@ impl Host {
         let at = dir.display();
         let layers = format!("lowerdir={},upperdir={at}/upper,workdir={at}/work", root.layers);
         run("mount", &["-t", "overlay", "hafailover-lab", "-o", &layers, &dir.join("root").to_string_lossy()])?;
-        let host = Host { seat, dir, wires, watch, echoed, power: None };
+        let host = Host { seat, dir, wires, watch, echoed, power: None, wreck: None };
         host.write("etc/hostname", &format!("{}\n", host.seat.name))?;
         host.write("etc/machine-id", &format!("{:032x}\n", 0x1ab0_0000_u64 + u64::from(host.seat.number)))?;
         Ok(host)
@@ -78,6 +79,7 @@ impl Host {
     /// Plugs the host in and returns at once; `wait_booted` waits.
     pub fn switch_on(&mut self) -> Result {
         ensure!(self.power.is_none(), "{} is on already", self.name());
+        self.clear_wreck()?;
         self.wires.plug(&self.seat)?;
         self.watch.add_host(self.name(), &self.seat.namespace())?;
         let responder = Responder::start(&self.seat.namespace(), &self.echoed)?;
@@ -131,19 +133,27 @@ impl Host {
         Ok(())
     }
 
-    /// Cut from everything at once, then gone with all processes and addresses. Returns when the last packet may have left.
+    /// Cut from everything at once, then every process killed. Returns when the last packet may have left. What else has to
+    /// go (the namespace, its addresses) is out of reach behind the cut, and goes before the host is switched on again: taking
+    /// it down now would hold the kernel's network lock in the very milliseconds of the takeover.
     pub fn lose_power(&mut self) -> Result<Instant> {
         let cut = self.wires.cut(&self.seat, &LANS)?;
-        self.drop_dead(cut)?;
+        self.go_dark(cut);
         Ok(cut)
     }
 
-    fn drop_dead(&mut self, at: Instant) -> Result {
-        let Some(mut power) = self.power.take() else { return Ok(()) };
-        sweep::kill(power.leader);
-        self.watch.host_died(self.name(), at);
-        drop(power.responder);
-        power.supervisor.wait()?;
+    fn go_dark(&mut self, at: Instant) {
+        if let Some(power) = self.power.take() {
+            sweep::kill(power.leader);
+            self.watch.host_died(self.name(), at);
+            self.wreck = Some(power);
+        }
+    }
+
+    fn clear_wreck(&mut self) -> Result {
+        let Some(mut wreck) = self.wreck.take() else { return Ok(()) };
+        drop(wreck.responder);
+        wreck.supervisor.wait()?;
         self.wires.unplug(&self.seat)
     }
 
@@ -151,9 +161,9 @@ impl Host {
     pub fn wait_off(&mut self, limit: Duration) -> Result {
         let Some(power) = &mut self.power else { return Ok(()) };
         let supervisor = &mut power.supervisor;
-        let off = wait_for("the host to go off", limit, || supervisor.try_wait().ok().flatten());
-        self.drop_dead(Instant::now())?;
-        off.map(drop)
+        wait_for("the host to go off", limit, || supervisor.try_wait().ok().flatten())?;
+        self.go_dark(Instant::now());
+        self.clear_wreck()
     }
 
     /// Stops every process of the host without killing one; the kernel goes on answering.
@@ -205,12 +215,21 @@ impl Host {
         Ok(self.property(unit, "ActiveState")? == "active")
     }
 
-    /// What the host's journal holds, readable also while the host is off.
+    /// Runs journalctl over the host's journal, which is readable also while the host is off.
     pub fn journal(&self, arguments: &[&str]) -> Result<String> {
         let directory = self.path("var/log/journal");
         let mut command = vec!["--quiet", "--no-pager", "-D", directory.to_str().expect("made from plain names")];
         command.extend(arguments);
         run("journalctl", &command)
+    }
+
+    /// The journal's entries with these fields (`FIELD=value`), oldest first, from `since` on.
+    pub fn said(&self, matches: &[&str], since: Instant) -> Result<Vec<Entry>> {
+        let mut command = vec!["-o", "json"];
+        command.extend(matches);
+        let text = self.journal(&command)?;
+        let entries = text.lines().filter_map(Entry::read);
+        Ok(entries.filter(|entry| entry.at >= since).collect())
     }
 
     fn leader(&self) -> Result<u32> {
@@ -244,9 +263,31 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let _ = self.drop_dead(Instant::now());
+        self.go_dark(Instant::now());
+        let _ = self.clear_wreck();
         let _ = run("umount", &["--lazy", &self.dir.join("root").to_string_lossy()]);
         let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// One entry of a journal.
+#[derive(Debug)]
+pub struct Entry {
+    pub at: Instant,
+    pub message: String,
+    fields: serde_json::Value,
+}
+
+impl Entry {
+    fn read(line: &str) -> Option<Entry> {
+        let fields: serde_json::Value = serde_json::from_str(line).ok()?;
+        let at = fields.get("__MONOTONIC_TIMESTAMP")?.as_str()?.parse().ok()?;
+        let message = fields.get("MESSAGE").and_then(|text| text.as_str()).unwrap_or_default().to_string();
+        Some(Entry { at: sys::at_monotonic(Duration::from_micros(at)), message, fields })
+    }
+
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.get(name)?.as_str()
     }
 }
 

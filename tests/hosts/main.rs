@@ -31,6 +31,7 @@ mod settings;
 mod sweep;
 mod sys;
 mod wires;
+mod wiretap;
 
 use pair::Lab;
 use root::Root;

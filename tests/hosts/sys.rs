@@ -66,6 +66,13 @@ pub fn sleep_until(when: Instant) {
     }
 }
 
+/// The instant of a CLOCK_MONOTONIC time, which hosts and this machine share.
+pub fn at_monotonic(time: Duration) -> Instant {
+    let (here, clock) = (Instant::now(), rustix::time::clock_gettime(rustix::time::ClockId::Monotonic));
+    let clock = Duration::try_from(clock).expect("the clock does not stand before its start");
+    if clock >= time { here.checked_sub(clock - time).unwrap_or(here) } else { here + (time - clock) }
+}
+
 /// Asks `question` every few milliseconds until it has an answer.
 pub fn wait_for<T>(what: &str, limit: Duration, mut question: impl FnMut() -> Option<T>) -> Result<T> {
     let end = Instant::now() + limit;

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 /// All namespaces of the lab carry this prefix: it is how a sweep finds them.
 pub const PREFIX: &str = "hfl-";
-const SWITCHES: &str = "hfl-switches";
 pub const CLIENT: &str = "hfl-client";
 
 /// The interface names that a host sees.
@@ -64,8 +63,11 @@ pub enum Direction {
 pub struct Wires;
 
 impl Wires {
+    /// The namespace of all switches.
+    pub const SWITCHES: &str = "hfl-switches";
+
     pub fn lay() -> Result<Wires> {
-        run("ip", &["netns", "add", SWITCHES])?;
+        run("ip", &["netns", "add", Wires::SWITCHES])?;
         run("ip", &["netns", "add", CLIENT])?;
         let mut steps = String::new();
         for lan in LANS {
@@ -75,7 +77,7 @@ impl Wires {
         }
         writeln!(steps, "link add name client index 100 type veth peer name {SERVICE} index 200 netns {CLIENT}")?;
         writeln!(steps, "link set dev client master {SERVICE} up")?;
-        run_with_input("ip", &["-n", SWITCHES, "-batch", "-"], &steps)?;
+        run_with_input("ip", &["-n", Wires::SWITCHES, "-batch", "-"], &steps)?;
         let address = on_lan(SERVICE, 1);
         let steps = format!("addr add {address}/24 dev {SERVICE}\nlink set dev {SERVICE} up\nlink set dev lo up\n");
         run_with_input("ip", &["-n", CLIENT, "-batch", "-"], &steps)?;
@@ -99,7 +101,7 @@ impl Wires {
             writeln!(interfaces, "addr add {}/24 brd + dev {lan}", seat.address(lan))?;
             writeln!(interfaces, "link set dev {lan} up")?;
         }
-        run_with_input("ip", &["-n", SWITCHES, "-batch", "-"], &ports)?;
+        run_with_input("ip", &["-n", Wires::SWITCHES, "-batch", "-"], &ports)?;
         run_with_input("ip", &["-n", &namespace, "-batch", "-"], &interfaces)?;
         Ok(())
     }
@@ -108,7 +110,7 @@ impl Wires {
     pub fn unplug(&self, seat: &Seat) -> Result {
         // The ports first: the namespace itself lives on until the last socket in it is closed.
         let ports: String = LANS.iter().map(|lan| format!("link del dev {}\n", seat.port(lan))).collect();
-        let gone = run_with_input("ip", &["-n", SWITCHES, "-batch", "-"], &ports);
+        let gone = run_with_input("ip", &["-n", Wires::SWITCHES, "-batch", "-"], &ports);
         run("ip", &["netns", "del", &seat.namespace()])?;
         gone.map(drop)
     }
@@ -125,17 +127,17 @@ impl Wires {
     fn port_states(&self, seat: &Seat, lans: &[&str], state: u8) -> Result<Instant> {
         let port = |lan: &&str| format!("link set dev {} state {state}\n", seat.port(lan));
         let steps: String = lans.iter().map(port).collect();
-        run_with_input("ip", &["netns", "exec", SWITCHES, "bridge", "-batch", "-"], &steps)?;
+        run_with_input("ip", &["netns", "exec", Wires::SWITCHES, "bridge", "-batch", "-"], &steps)?;
         Ok(Instant::now())
     }
 
     /// Pulls the host's cable: the carrier goes.
     pub fn pull(&self, seat: &Seat, lan: &str) -> Result {
-        run("ip", &["-n", SWITCHES, "link", "set", "dev", &seat.port(lan), "down"]).map(drop)
+        run("ip", &["-n", Wires::SWITCHES, "link", "set", "dev", &seat.port(lan), "down"]).map(drop)
     }
 
     pub fn push(&self, seat: &Seat, lan: &str) -> Result {
-        run("ip", &["-n", SWITCHES, "link", "set", "dev", &seat.port(lan), "up"]).map(drop)
+        run("ip", &["-n", Wires::SWITCHES, "link", "set", "dev", &seat.port(lan), "up"]).map(drop)
     }
 
     /// Loses everything that passes the host's port in one direction.
@@ -147,17 +149,17 @@ impl Wires {
              add rule bridge lab lost {side} \"{}\" drop\n",
             seat.port(lan)
         );
-        run_with_input("ip", &["netns", "exec", SWITCHES, "nft", "-f", "-"], &rules).map(drop)
+        run_with_input("ip", &["netns", "exec", Wires::SWITCHES, "nft", "-f", "-"], &rules).map(drop)
     }
 
     /// Ends every `lose`.
     pub fn lose_nothing(&self) -> Result {
-        run("ip", &["netns", "exec", SWITCHES, "nft", "delete", "table", "bridge", "lab"]).map(drop)
+        run("ip", &["netns", "exec", Wires::SWITCHES, "nft", "delete", "table", "bridge", "lab"]).map(drop)
     }
 
     /// Gives the lab a foot on a LAN, next to the hosts, to send what an intruder would.
     pub fn intrude(&self, lan: &str) -> Result<&'static str> {
-        run("ip", &["-n", SWITCHES, "addr", "replace", &format!("{}/24", on_lan(lan, 254)), "dev", lan])?;
-        Ok(SWITCHES)
+        run("ip", &["-n", Wires::SWITCHES, "addr", "replace", &format!("{}/24", on_lan(lan, 254)), "dev", lan])?;
+        Ok(Wires::SWITCHES)
     }
 }
