@@ -3,6 +3,11 @@
 
 pub mod address;
 pub mod clock;
+pub mod deaths;
+pub mod held;
+pub mod lock;
 pub mod orders;
+pub mod realtime;
+pub mod running;
 pub mod state;
 pub mod systemd;
