@@ -55,7 +55,9 @@ fn power_cut(pair: &mut Pair, owner: &str) -> Result {
 fn planned_move(pair: &Pair, from: &str, to: &str) -> Result {
     let client = pair.served_client()?;
     std::thread::sleep(Duration::from_millis(200));
-    println!("Maintenance on {from}: the administrator moves the site to {to}.\n    {from}# hafailoverctl move web {to}");
+    println!(
+        "Maintenance on {from}: the administrator moves the site to {to}.\n    {from}# hafailoverctl move web {to}"
+    );
     let asked = Instant::now();
     pair.host(from).run(&["hafailoverctl", "move", "web", to])?;
     wait_for("the move", SETTLE, || (pair.watch.holders(VIP) == [to]).then_some(()))?;

@@ -238,25 +238,35 @@ impl Host {
 
     fn nspawn(&self) -> Result<Command> {
         let console = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("console"))?;
-        let cgroups = sweep::cgroups(self.name());
-        for cgroup in &cgroups {
-            fs::create_dir_all(cgroup)?;
-        }
-        let cgroups: Vec<_> = cgroups.iter().map(|cgroup| cgroup.display().to_string()).collect();
-        // The shell moves itself into the host's cgroups before it becomes systemd-nspawn.
-        let script = "for c in $CGROUPS; do echo $$ >$c/cgroup.procs || exit 1; done; exec systemd-nspawn \"$@\"";
-        let mut command = Command::new("sh");
-        command.args(["-c", script, "systemd-nspawn", "--quiet", "--register=no", "--link-journal=no", "--boot"]);
-        if !cgroups.is_empty() {
-            command.arg("--keep-unit");
-        }
+        let mut command = self.own_cgroup()?;
+        command.args(["--quiet", "--register=no", "--keep-unit", "--link-journal=no", "--boot"]);
         command.args(["--capability=all", "--resolv-conf=off"]);
         command.arg(format!("--machine=hafailover-lab-{}", self.name())).arg(format!("--hostname={}", self.name()));
         command.arg(format!("--directory={}", self.dir.join("root").display()));
         command.arg(format!("--network-namespace-path=/run/netns/{}", self.seat.namespace()));
         command.arg(format!("--bind={LAB}/shared:/srv/shared"));
-        command.env("CGROUPS", cgroups.join(" ")).env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1");
+        command.env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1");
         command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);
+        Ok(command)
+    }
+
+    /// The beginning of a command that becomes systemd-nspawn in a cgroup of its own. Two hosts in one would take each
+    /// other's services for their own, and kill them.
+    fn own_cgroup(&self) -> Result<Command> {
+        let cgroups = sweep::cgroups(self.name());
+        if cgroups.is_empty() {
+            let mut command = Command::new("systemd-run");
+            command.args(["--scope", "--quiet", "--collect", "--property=Delegate=yes"]);
+            command.arg(format!("--unit=hafailover-lab-{}-{}", self.name(), std::process::id())).arg("systemd-nspawn");
+            return Ok(command);
+        }
+        for cgroup in &cgroups {
+            fs::create_dir_all(cgroup)?;
+        }
+        let cgroups: Vec<_> = cgroups.iter().map(|cgroup| cgroup.display().to_string()).collect();
+        let script = "for c in $CGROUPS; do echo $$ >$c/cgroup.procs || exit 1; done; exec systemd-nspawn \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "systemd-nspawn"]).env("CGROUPS", cgroups.join(" "));
         Ok(command)
     }
 }

@@ -66,7 +66,7 @@ fn supervisors() -> Vec<u32> {
     pids.filter(|pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
-        line.starts_with("systemd-nspawn\0") && line.contains(LAB)
+        line.split('\0').next().is_some_and(|program| program.ends_with("systemd-nspawn")) && line.contains(LAB)
     })
     .collect()
 }

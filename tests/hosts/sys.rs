@@ -18,7 +18,8 @@ pub type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 #[macro_export]
 macro_rules! ensure {
     ($condition:expr, $($sentence:tt)+) => {
-        if !$condition {
+        if $condition {
+        } else {
             return Err(format!($($sentence)+).into());
         }
     };

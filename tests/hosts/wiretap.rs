@@ -42,7 +42,8 @@ impl Wiretap {
         let socket = inside(Wires::SWITCHES, packet_socket)?;
         let mut tap = Wiretap { packets: Arc::default(), stop: Arc::default(), thread: None };
         let (packets, stop) = (tap.packets.clone(), tap.stop.clone());
-        tap.thread = Some(std::thread::Builder::new().name("wiretap".into()).spawn(move || copy(&socket, &packets, &stop))?);
+        tap.thread =
+            Some(std::thread::Builder::new().name("wiretap".into()).spawn(move || copy(&socket, &packets, &stop))?);
         Ok(tap)
     }
 

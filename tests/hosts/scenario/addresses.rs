@@ -31,7 +31,11 @@ pub fn row15_deleted_addresses(lab: &Lab) -> Result<String> {
                 left_out += 1;
                 continue;
             }
-            ensure!(back <= BACK, "round {round}: {} of 20 deleted, the last was back after {back:.1} ms", chosen.len());
+            ensure!(
+                back <= BACK,
+                "round {round}: {} of 20 deleted, the last was back after {back:.1} ms",
+                chosen.len()
+            );
             *worst = worst.max(back);
         }
     }
@@ -39,7 +43,9 @@ pub fn row15_deleted_addresses(lab: &Lab) -> Result<String> {
     ensure!(left_out <= tries / 2, "this machine was late in {left_out} of {tries} rounds");
     let nic = pair.host(&owner).run(&["ip", "-4", "-br", "address", "show", "dev", SERVICE])?;
     ensure!(nic.contains(&pair.host(&owner).seat.address(SERVICE).to_string()), "the host's own address went: {nic}");
-    Ok(format!("{ROUNDS} rounds: worst one of 20 back in {one:.1} ms, worst all 20 in {every:.1} ms, left out {left_out} of {tries}"))
+    Ok(format!(
+        "{ROUNDS} rounds: worst one of 20 back in {one:.1} ms, worst all 20 in {every:.1} ms, left out {left_out} of {tries}"
+    ))
 }
 
 /// The `ip` command that deletes each address, with the prefix it has.
@@ -67,7 +73,9 @@ fn delete_and_wait(pair: &Pair, owner: &str, all: &[Ipv4Addr], deletions: &[Stri
         let new = &pair.watch.changes(*address)[before[index]..];
         match new {
             [] if !chosen.contains(&index) => {}
-            [gone, back] if chosen.contains(&index) && !gone.added && back.added => worst = worst.max(ms(back.at - gone.at)),
+            [gone, back] if chosen.contains(&index) && !gone.added && back.added => {
+                worst = worst.max(ms(back.at - gone.at))
+            }
             other => return Err(format!("{address}: {other:?}").into()),
         }
     }

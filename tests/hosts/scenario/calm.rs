@@ -45,7 +45,8 @@ fn nothing_moves_for(pair: &Pair, span: Duration) -> Result<String> {
         lost += said.iter().filter(|entry| entry.message.contains("is late")).count();
     }
     let late = pair.lab.sentinels.late_between(from, Instant::now());
-    let machine = late.map_or("this machine was punctual".into(), |late| format!("this machine was late by {late:.0?}"));
+    let machine =
+        late.map_or("this machine was punctual".into(), |late| format!("this machine was late by {late:.0?}"));
     Ok(format!("none in {} s, {lost} late warnings, {machine}", span.as_secs()))
 }
 
@@ -109,7 +110,9 @@ pub fn row18_journal_stands_still(lab: &Lab) -> Result<String> {
         let said = host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], from)?;
         let late = said.iter().find(|entry| entry.message.contains("late"));
         ensure!(late.is_none(), "{}: {:?}", host.name(), late);
-        dropped.extend(said.into_iter().map(|entry| entry.message).find(|text| text.contains("dropped") || text.contains("lost")));
+        dropped.extend(
+            said.into_iter().map(|entry| entry.message).find(|text| text.contains("dropped") || text.contains("lost")),
+        );
     }
     Ok(format!("60 s without journald: nothing missed, nothing moved; afterwards: {dropped:?}"))
 }

@@ -99,6 +99,11 @@ fn announced(pair: &Pair, host: &str, since: Instant) -> Result<Duration> {
     let arps = pair.watch.arps();
     let theirs = arps.iter().find(|arp| arp.at >= since && arp.sender == VIP && written(arp.sender_mac) == mac);
     let first = theirs.ok_or_else(|| format!("{host} announced nothing after the heal"))?;
+    // Both forms, for neighbours that believe only one of them.
+    for request in [true, false] {
+        let form = arps.iter().filter(|arp| arp.at >= since && arp.sender == VIP && arp.target == VIP);
+        ensure!(form.clone().any(|arp| arp.request == request), "{host} announced in one form only");
+    }
     Ok(first.at - since)
 }
 

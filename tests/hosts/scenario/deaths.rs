@@ -91,7 +91,10 @@ pub fn row11_killed_at_every_step(lab: &Lab) -> Result<String> {
         moved += usize::from(now == heir);
         clear(&pair)?;
     }
-    Ok(format!("{runs} kills between 0 and {} ms into a move: never two owners, {moved} moves done", (runs / 2 - 1) * 10))
+    Ok(format!(
+        "{runs} kills between 0 and {} ms into a move: never two owners, {moved} moves done",
+        (runs / 2 - 1) * 10
+    ))
 }
 
 /// A start that was cut off may have banned a node; the next run begins without bans.

@@ -48,7 +48,10 @@ fn write_members(host: &Host) -> Result {
     unit("inbox.service", "[Service]\nExecStart=/usr/bin/sleep infinity\n")?;
     unit(TIMER, "[Timer]\nOnActiveSec=1h\n")?;
     unit("chores.service", "[Service]\nType=oneshot\nExecStart=/usr/bin/true\n")?;
-    unit("greedy.service", "[Unit]\nRequires=nginx.service\nAfter=nginx.service\n[Service]\nExecStart=/usr/bin/sleep infinity\n")
+    unit(
+        "greedy.service",
+        "[Unit]\nRequires=nginx.service\nAfter=nginx.service\n[Service]\nExecStart=/usr/bin/sleep infinity\n",
+    )
 }
 
 fn enable_at_boot(host: &Host, unit: &str) -> Result {

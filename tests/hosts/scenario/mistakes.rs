@@ -21,7 +21,10 @@ pub fn row19_member_cannot_start(lab: &Lab) -> Result<String> {
     ensure!(pair.running_owner("web", SETTLE)? == "beta", "alpha cannot start it, but beta does not own it");
     std::thread::sleep(Duration::from_secs(2));
     let holders: Vec<String> = pair.watch.tenures(VIP).into_iter().map(|tenure| tenure.host).collect();
-    ensure!(holders.last().is_some_and(|host| host == "beta") && holders.len() <= 2, "it moved more than once: {holders:?}");
+    ensure!(
+        holders.last().is_some_and(|host| host == "beta") && holders.len() <= 2,
+        "it moved more than once: {holders:?}"
+    );
     let banned = pair.group(pair.alpha(), "web")?.banned;
     ensure!(banned.is_some(), "alpha does not say why it is out");
     // Now beta cannot either, and loses it by a restart of the member.

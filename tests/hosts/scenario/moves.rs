@@ -1,11 +1,11 @@
 //! Planned hand-overs: on command, and when the owner goes in an orderly way.
 
-use crate::{demo, ensure};
 use crate::figures::{Figures, Sample, ms};
 use crate::host::Host;
 use crate::pair::{Lab, Pair, SETTLE, VIP};
 use crate::settings::Settings;
 use crate::sys::{Result, wait_for};
+use crate::{demo, ensure};
 use std::time::{Duration, Instant};
 
 const NGINX: &str = "nginx.service";

@@ -62,11 +62,14 @@ fn attacks(sample: &Packet) -> Result<Vec<Attack>> {
     let mut stranger = codec::decode(&body).map_err(|error| format!("{error:?}"))?;
     stranger.sender.0 ^= 0x5555;
     let random = (0_u64..200).map(|seed| noise(seed, (seed as usize * 7) % 300));
-    let any_drop = |counters: &LinkCounters| counters.dropped_garbage + counters.dropped_key + counters.dropped_other_cluster;
+    let any_drop =
+        |counters: &LinkCounters| counters.dropped_garbage + counters.dropped_key + counters.dropped_other_cluster;
     Ok(vec![
         ("wrong key", vec![key(b"a guess")?.seal(body.clone()); 5], |counters| counters.dropped_key),
         ("altered", altered.collect(), any_drop),
-        ("other cluster", vec![key(SECRET)?.seal(codec::encode(&elsewhere)); 5], |counters| counters.dropped_other_cluster),
+        ("other cluster", vec![key(SECRET)?.seal(codec::encode(&elsewhere)); 5], |counters| {
+            counters.dropped_other_cluster
+        }),
         ("unknown sender", vec![key(SECRET)?.seal(codec::encode(&stranger)); 5], |counters| counters.dropped_sender),
         ("random", random.collect(), any_drop),
     ])

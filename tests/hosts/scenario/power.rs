@@ -98,7 +98,10 @@ pub fn row13_cold_start(lab: &Lab) -> Result<String> {
         pair.never_two_owners()?;
     }
     let alone = one_alone_then_the_other(lab)?;
-    Ok(format!("10 times alpha at once; beta alone after {:.2} s (initdead 2 s), and it kept the group", alone.as_secs_f64()))
+    Ok(format!(
+        "10 times alpha at once; beta alone after {:.2} s (initdead 2 s), and it kept the group",
+        alone.as_secs_f64()
+    ))
 }
 
 fn one_alone_then_the_other(lab: &Lab) -> Result<Duration> {
