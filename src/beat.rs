@@ -253,6 +253,8 @@ impl BeatThread {
         let _ = self.edges.host.try_send(ToHost::Ping(self.ping.sent));
         let answering = self.ping.sent - self.ping.answered <= PINGS_MISSED;
         self.heart.fold(Event::HostThread { answering });
+        // A bind that failed has no other sign of when to be tried again.
+        self.refresh_interfaces();
     }
 
     /// Decides and performs until nothing more follows at once.

@@ -185,8 +185,8 @@ fn me(reader: &mut Reader<'_>, section: Section<'_>, cluster: &Cluster, local: &
 
 fn timing(reader: &mut Reader<'_>, top: Section<'_>) -> Timing {
     let Some(section) = reader.table(top, "timing", "[timing]") else { return DEFAULT_TIMING };
-    reader.known_keys(section, &["keepalive", "warntime", "deadtime", "initdead"]);
     let before = reader.findings.problems.len();
+    reader.known_keys(section, &["keepalive", "warntime", "deadtime", "initdead"]);
     let keepalive = reader.duration(section, "keepalive");
     let warntime = reader.duration(section, "warntime");
     let deadtime = reader.duration(section, "deadtime");

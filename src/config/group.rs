@@ -49,6 +49,8 @@ pub(super) struct Group<'a> {
     pub(super) members_at: Vec<Place<'a>>,
     /// One for each of `config.addresses`.
     pub(super) addresses_at: Vec<Place<'a>>,
+    /// An address is meant, sound or not.
+    pub(super) has_address: bool,
 }
 
 #[derive(Debug)]
@@ -89,11 +91,12 @@ impl<'a> Reading<'a> {
             digest: 0,
         };
         config.interfaces = self.interfaces(&config.addresses);
-        if self.unit.list("Address").is_empty() && self.unit.list("Start").is_empty() {
+        let has_address = !self.unit.list("Address").is_empty();
+        if !has_address && self.unit.list("Start").is_empty() {
             let what = "the group has neither an address nor a member";
             self.problem(self.declared, what, "add Address= or Start=, or remove the group's files");
         }
-        Group { config, declared: self.declared, members_at, addresses_at }
+        Group { config, declared: self.declared, members_at, addresses_at, has_address }
     }
 
     fn problem(&mut self, place: Place<'_>, what: impl Into<String>, remedy: impl Into<String>) {

@@ -120,7 +120,7 @@ fn compare_two(group: &Group<'_>, other: &Group<'_>, problem: &mut impl FnMut(Pl
 
 /// Under silence, the addresses are what a node can ask the network about before it takes a group.
 fn check_probe(group: &Group<'_>, cluster: &Cluster, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
-    let (Some(place), true) = (group.members_at.first(), group.addresses_at.is_empty()) else { return };
+    let (Some(place), true) = (group.members_at.first(), !group.has_address) else { return };
     if cluster.timing.deadtime < SAFE_DEADTIME_WITHOUT_PROBE {
         let what = "members without an address cannot be probed: with proof = \"silence\" and a deadtime below 1s, \
                     a pause of the owner would be taken for its death";

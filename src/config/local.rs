@@ -47,10 +47,12 @@ fn read(reader: &mut Reader<'_>, top: Section<'_>, local: &mut Local) {
     reader.known_keys(top, &["node", "interfaces", "watchdog"]);
     if let Some(node) = reader.string(top, "node") {
         let value = node.value.to_lowercase();
-        if let Err(what) = name::check_node(&value) {
-            reader.findings.problem(node.at, what, "write the name that [cluster] nodes gives this host");
+        match name::check_node(&value) {
+            Ok(()) => local.node = Some(Found { value, at: node.at }),
+            Err(what) => {
+                reader.findings.problem(node.at, what, "write the name that [cluster] nodes gives this host");
+            }
         }
-        local.node = Some(Found { value, at: node.at });
     }
     let Some(section) = reader.table(top, "interfaces", "[interfaces]") else { return };
     let mut here: BTreeMap<String, String> = BTreeMap::new();
@@ -58,11 +60,13 @@ fn read(reader: &mut Reader<'_>, top: Section<'_>, local: &mut Local) {
         let Some(found) = reader.string(section, &key.value) else { continue };
         if let Err(what) = name::check_interface(&found.value) {
             reader.findings.problem(found.at, what, "write the interface as `ip link` names it on this host");
-        } else if let Some(twin) = here.insert(found.value.clone(), key.value.clone()) {
+        } else if let Some(twin) = here.get(&found.value) {
             let what = format!("\"{}\" stands for {twin} already", found.value);
             reader.findings.problem(found.at, what, "two names of the cluster cannot be one interface here");
+        } else {
+            here.insert(found.value.clone(), key.value.clone());
+            local.interfaces.insert(key.value, Found { value: found.value, at: key.at });
         }
-        local.interfaces.insert(key.value, Found { value: found.value, at: key.at });
     }
 }
 

@@ -51,7 +51,6 @@ impl GroupUnit {
     /// Where the section begins first; a misspelt one counts, so that its group is refused and not forgotten.
     pub(crate) fn declared(&self) -> Option<(&Path, Position)> {
         let mut sections = self.files.iter().flat_map(|f| f.sections.iter().map(move |(name, at)| (f, name, at)));
-        let ours = |name: &str| name == SECTION || name.to_lowercase().contains("hafailover");
         sections.find(|(_, name, _)| ours(name)).map(|(file, _, at)| (file.file.as_path(), *at))
     }
 
@@ -86,7 +85,10 @@ impl GroupUnit {
     pub(crate) fn entries<'a>(&'a self, section: &'a str) -> impl Iterator<Item = Entry<'a>> {
         let all =
             self.files.iter().flat_map(|f| f.assignments.iter().map(|assignment| Entry { file: &f.file, assignment }));
-        all.filter(move |entry| entry.assignment.section == section)
+        all.filter(move |entry| {
+            let name = &entry.assignment.section;
+            name == section || (section == SECTION && ours(name))
+        })
     }
 
     /// The values of a list, without those before the last reset.
@@ -120,7 +122,12 @@ fn after_last_reset(mut entries: Vec<Entry<'_>>) -> Vec<Entry<'_>> {
     entries.split_off(reset.map_or(0, |reset| reset + 1))
 }
 
-/// `X-` sections are other programs' business, unless the name looks like a slip in ours.
+/// Our section, or a slip in its name: that is a problem of its own, and its keys are read all the same.
+fn ours(name: &str) -> bool {
+    name.to_lowercase().contains("hafailover")
+}
+
+/// `X-` sections are other programs' business.
 fn foreign(name: &str) -> bool {
-    name.starts_with("X-") && !name.to_lowercase().contains("hafailover")
+    name.starts_with("X-") && !ours(name)
 }

@@ -35,7 +35,11 @@ impl<'a> Reader<'a> {
     pub(super) fn parse(file: &'a Path, text: &'a str) -> (Reader<'a>, Option<Spanned<DeTable<'a>>>) {
         let mut reader = Reader { text, findings: Findings::new(file) };
         let (tree, errors) = DeTable::parse_recoverable(text);
-        for error in &errors {
+        for (index, error) in errors.iter().enumerate() {
+            // Behind a broken header the parser puts keys into the wrong table: what clashes there is no second mistake.
+            if index > 0 && error.message() == "duplicate key" {
+                continue;
+            }
             let at = position_of(text, error.span().map_or(0, |span| span.start));
             let remedy = "correct the TOML syntax here (https://toml.io); nothing else in this file was judged";
             reader.findings.problem(at, error.message().replace('\n', " "), remedy);

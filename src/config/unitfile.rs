@@ -125,11 +125,15 @@ impl Reading<'_> {
         let line = trim(logical);
         let Some(&(first, at)) = line.first() else { return };
         if first == '[' {
-            let Some(((']', _), inner)) = line[1..].split_last() else {
-                self.findings.problem(at, "a section begins but has no closing bracket", "end the line with ]");
-                return;
+            let name = match line[1..].split_last() {
+                Some(((']', _), inner)) => text_of(inner),
+                _ => {
+                    self.findings.problem(at, "a section begins but has no closing bracket", "end the line with ]");
+                    // What follows is meant for that section: judging it elsewhere would only invent mistakes.
+                    text_of(trim(line[1..].split(|(c, _)| *c == ']').next().unwrap_or_default()))
+                }
             };
-            self.sections.push((text_of(inner), at));
+            self.sections.push((name, at));
             return;
         }
         let Some(equals) = line.iter().position(|(c, _)| *c == '=') else {
@@ -143,7 +147,7 @@ impl Reading<'_> {
         }
         let value = Value { chars: trim(&line[equals + 1..]).to_vec() };
         let section = self.sections.last().map(|(name, _)| name.clone()).unwrap_or_default();
-        if section.is_empty() {
+        if self.sections.is_empty() {
             let remedy = format!("write a section such as [{}] above it", super::section::SECTION);
             self.findings.problem(at, format!("{key}= stands in no section, and systemd ignores it"), remedy);
         }
