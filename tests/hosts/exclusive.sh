@@ -1,7 +1,6 @@
 #!/bin/sh
 # The member that must never run twice. The lock is the kernel's: it goes with the last process that has it open.
-# Asked now: at the stop, systemd's signal would reach a newly forked command too.
-name=$(uname -n)
+name=$(uname -n) # now: at the stop, systemd's signal would reach a newly forked command too
 exec 9>>/srv/shared/lock
 if ! flock --nonblock 9; then
     echo "conflict $name" >>/srv/shared/log
