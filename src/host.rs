@@ -3,6 +3,334 @@
 
 pub mod address;
 pub mod clock;
+pub mod deaths;
+mod guards;
+pub mod held;
+pub mod lock;
+mod members;
 pub mod orders;
+pub mod questions;
+pub mod realtime;
+pub mod reload;
+pub mod running;
+mod saver;
 pub mod state;
 pub mod systemd;
+mod tasks;
+
+use crate::cluster::Event;
+use crate::config::Paths;
+use crate::config::model::Config;
+use crate::dbus;
+use crate::journal::{JournalHandle, Level};
+use crate::wire::seal::KeySet;
+use guards::{Guards, Scope};
+use members::Members;
+use orders::{Beat, ToBeat, ToHost};
+use questions::{Question, Questions};
+use saver::Saver;
+use state::Places;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use systemd::bus::{Signal, Systemd};
+use systemd::notify::{self, Watchdog};
+use tasks::{End, Going};
+use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+/// For what needs no promptness: messages that found no room, questions given up.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the groups' files are compared with what systemd has loaded; right before a start it is done anyway.
+const GUARD_INTERVAL: Duration = Duration::from_secs(5);
+/// How often systemd is asked for more time while groups are handed over.
+const EXTEND_INTERVAL: Duration = Duration::from_secs(5);
+/// For the beat thread's last words after `systemctl restart`.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long the last state may take to reach the disk at the end.
+const LAST_SAVE: Duration = Duration::from_secs(3);
+/// Far away: an interval that is not wanted.
+const NEVER: Duration = Duration::from_secs(86_400 * 365);
+
+/// What the host thread is given.
+#[derive(Debug)]
+pub struct HostSetup {
+    pub config: Arc<Config>,
+    pub keys: KeySet,
+    pub inbox: mpsc::Receiver<ToHost>,
+    pub beat: Beat,
+    pub journal: JournalHandle,
+    pub paths: Paths,
+    pub places: Places,
+    /// Raised by the beat thread in each round.
+    pub progress: Arc<AtomicU64>,
+    pub mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Normal,
+    /// `hafailoverd --after-death`: no bus name, no readiness, no signals; only orders.
+    AfterDeath,
+}
+
+/// Why the host thread ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// The heart has nothing left to do.
+    Done,
+    /// `systemctl restart`: the groups run on.
+    LeftGroups,
+    /// The beat thread is gone without a word: a fault.
+    BeatEnded,
+}
+
+/// Runs until there is a reason to end. Needs a tokio runtime with time and io.
+pub async fn run(setup: HostSetup) -> ExitReason {
+    let HostSetup { config, keys, inbox, beat, journal, paths, places, progress, mode } = setup;
+    let systemd = Systemd::new();
+    let (asks, questions) = mpsc::channel(32);
+    let sources = Sources::new(inbox, questions, &systemd, &journal, mode);
+    let scope =
+        Scope { config: config.clone(), systemd: systemd.clone(), paths: paths.clone(), places: places.clone() };
+    let mut host = Host {
+        members: Members::new(config.clone(), systemd.clone(), beat.clone(), places.clone(), paths),
+        saver: Saver::start(places, config.clone(), journal.clone()),
+        guards: Guards::default(),
+        questions: Questions::default(),
+        tasks: JoinSet::new(),
+        told_stopping: false,
+        leaving: false,
+        end_by: None,
+        keys,
+        beat,
+        journal,
+        scope,
+    };
+    let keeper = tokio::spawn(systemd.clone().keep_connected());
+    let mut server = None;
+    if mode == Mode::Normal {
+        server = Some(tokio::spawn(dbus::keep_serving(config, asks, host.journal.clone())));
+        host.tasks.spawn(tasks::ready(progress.clone(), systemd));
+    }
+    let reason = host.serve(sources, Watchdog::new(progress)).await;
+    keeper.abort();
+    server.inspect(|server| server.abort());
+    host.saver.finish(LAST_SAVE).await;
+    reason
+}
+
+struct Host {
+    keys: KeySet,
+    beat: Beat,
+    journal: JournalHandle,
+    scope: Scope,
+    members: Members,
+    saver: Saver,
+    guards: Guards,
+    questions: Questions,
+    tasks: JoinSet<End>,
+    told_stopping: bool,
+    /// Groups are being handed over: systemd is asked for more time.
+    leaving: bool,
+    /// `systemctl restart`: until when the beat thread's end is waited for.
+    end_by: Option<Instant>,
+}
+
+/// Where news come from, apart from the ends of tasks.
+struct Sources {
+    inbox: mpsc::Receiver<ToHost>,
+    questions: mpsc::Receiver<Question>,
+    signals: broadcast::Receiver<Signal>,
+    terminate: Option<UnixSignal>,
+    interrupt: Option<UnixSignal>,
+    hangup: Option<UnixSignal>,
+}
+
+impl Sources {
+    fn new(
+        inbox: mpsc::Receiver<ToHost>,
+        questions: mpsc::Receiver<Question>,
+        systemd: &Systemd,
+        journal: &JournalHandle,
+        mode: Mode,
+    ) -> Sources {
+        let listen = |kind| match signal(kind) {
+            Ok(signal) if mode == Mode::Normal => Some(signal),
+            Ok(_) => None,
+            Err(error) => {
+                journal.note(Level::Error, format!("signal {kind:?} cannot be caught: {error}"));
+                None
+            }
+        };
+        let signals = systemd.listen();
+        let (terminate, interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
+        Sources { inbox, questions, signals, terminate, interrupt, hangup: listen(SignalKind::hangup()) }
+    }
+}
+
+async fn caught(signal: &mut Option<UnixSignal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+impl Host {
+    async fn serve(&mut self, mut sources: Sources, mut watchdog: Watchdog) -> ExitReason {
+        let mut tick = every(Some(TICK));
+        let mut guard_tick = every(Some(GUARD_INTERVAL));
+        let mut extend_tick = every(Some(EXTEND_INTERVAL));
+        let mut feed_tick = every(watchdog.interval());
+        loop {
+            tokio::select! {
+                // Orders of the beat thread; their end is its end, and so ours.
+                order = sources.inbox.recv() => match order {
+                    Some(ToHost::Exit) => return ExitReason::Done,
+                    Some(order) => self.obey(order),
+                    None if self.end_by.is_some() => return ExitReason::LeftGroups,
+                    None => return ExitReason::BeatEnded,
+                },
+                // A start, stop or other task that ended.
+                Some(end) = self.tasks.join_next() => self.ended(end),
+                // What systemd tells; it never ends, at worst it falls behind, and then everything is looked at.
+                news = sources.signals.recv() => self.heard(news.unwrap_or(Signal::Connected)),
+                // Operators; the bus server may end and be restarted without our end.
+                Some(question) = sources.questions.recv() => self.asked(question),
+                () = caught(&mut sources.terminate) => self.told_to_go(),
+                () = caught(&mut sources.interrupt) => self.told_to_go(),
+                () = caught(&mut sources.hangup) => self.reload(None),
+                _ = feed_tick.tick() => watchdog.feed(),
+                _ = guard_tick.tick() => self.check_guards(),
+                _ = extend_tick.tick() => if self.leaving { notify::extend_timeout() },
+                _ = tick.tick() => {
+                    self.beat.flush();
+                    self.questions.forget_abandoned();
+                    if self.end_by.is_some_and(|end| Instant::now() >= end) {
+                        return ExitReason::LeftGroups;
+                    }
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, order: ToHost) {
+        match order {
+            ToHost::StartMembers { op, group } => self.members.start(&mut self.tasks, op, group),
+            ToHost::StopMembers { op, group } => self.members.stop(&mut self.tasks, op, group),
+            ToHost::VerifyStopped { op, group } => self.members.verify(&mut self.tasks, op, group),
+            ToHost::Inspect { op, group } => self.members.inspect(&mut self.tasks, op, group),
+            ToHost::Save(saved) => self.saver.save(saved),
+            ToHost::Report(change) => self.journal.report(change),
+            ToHost::Reply { request, answer } => self.questions.reply(request, answer),
+            ToHost::Status { request, status } => self.questions.status(request, *status),
+            ToHost::Headline(text) => notify::status(&text),
+            ToHost::Ping(number) => self.beat.send(ToBeat::Pong(number)),
+            // The loop ends on it before it comes here.
+            ToHost::Exit => {}
+        }
+    }
+
+    fn ended(&mut self, end: Result<End, JoinError>) {
+        match end {
+            Ok(End::Started { op, group, outcome }) => self.members.started(op, group, outcome),
+            Ok(End::Finished { op, outcome }) => self.members.finish(op, outcome),
+            Ok(End::Inspected { op, group, seen }) => self.members.inspected(op, group, seen),
+            Ok(End::Guards(checked)) => {
+                if self.guards.end(checked, &self.scope, &self.beat) {
+                    self.check_guards();
+                }
+            }
+            Ok(End::HostStopping(true)) => self.host_stopping(),
+            Ok(End::HostStopping(false)) => {}
+            Ok(End::Going(going)) => self.go(going),
+            Ok(End::Ready) => notify::ready(),
+            Ok(End::Reloaded(loaded, asker)) => {
+                let answer = reload::apply(*loaded, &self.scope.config, &mut self.keys, &self.beat);
+                match asker {
+                    // Whoever asked may have gone.
+                    Some(asker) => drop(asker.send(answer)),
+                    None => self.journal.note(Level::Notice, format!("reload by SIGHUP: {}", prose(&answer))),
+                }
+            }
+            // A start that was given up, and answered then.
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    fn heard(&mut self, signal: Signal) {
+        match signal {
+            Signal::Connected | Signal::Reloaded => {
+                self.guards.forget_digests();
+                self.check_guards();
+                self.tasks.spawn(tasks::host_stopping(self.scope.systemd.clone()));
+            }
+            Signal::ShutdownQueued => {
+                self.tasks.spawn(tasks::host_stopping(self.scope.systemd.clone()));
+            }
+            // The guard tick tells if it stays away.
+            Signal::Disconnected | Signal::UnitChanged { .. } | Signal::JobRemoved { .. } => {}
+        }
+    }
+
+    fn asked(&mut self, question: Question) {
+        match question {
+            Question::Status(answer) => self.questions.ask_status(&self.beat, answer),
+            Question::Command(command, answer) => self.questions.ask_command(&self.beat, command, answer),
+            Question::Reload(answer) => self.reload(Some(answer)),
+        }
+    }
+
+    fn reload(&mut self, asker: Option<tokio::sync::oneshot::Sender<crate::cluster::Answer>>) {
+        let paths = self.scope.paths.clone();
+        self.tasks.spawn(async move { End::Reloaded(Box::new(reload::read(paths).await), asker) });
+    }
+
+    fn check_guards(&mut self) {
+        if self.guards.begin() {
+            let (scope, known) = (self.scope.clone(), self.guards.digests());
+            self.tasks.spawn(async move { End::Guards(guards::check(scope, known).await) });
+        }
+    }
+
+    fn host_stopping(&mut self) {
+        if !std::mem::replace(&mut self.told_stopping, true) {
+            self.beat.send(ToBeat::Event(Event::HostStopping));
+        }
+    }
+
+    fn told_to_go(&mut self) {
+        self.tasks.spawn(tasks::going(self.scope.systemd.clone()));
+    }
+
+    fn go(&mut self, going: Going) {
+        notify::stopping();
+        if going == Going::Restart {
+            self.end_by = Some(Instant::now() + LAST_WORDS);
+            self.beat.send(ToBeat::ExitLeavingGroups);
+            return;
+        }
+        if going == Going::HostDown {
+            self.host_stopping();
+        }
+        self.leaving = true;
+        notify::extend_timeout();
+        self.beat.send(ToBeat::Event(Event::Leave));
+    }
+}
+
+fn prose(answer: &crate::cluster::Answer) -> &str {
+    use crate::cluster::Answer::{Done, Failed, Refused};
+    let (Done(text) | Failed(text) | Refused(text)) = answer;
+    text
+}
+
+/// Missed ticks are not made up for.
+fn every(period: Option<Duration>) -> Interval {
+    let mut interval = interval(period.unwrap_or(NEVER));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

@@ -1,1 +1,213 @@
-//! (to come)
+//! `hafailoverctl`: words from the command line, one question to the daemon, an answer for people or (`--json`) programs.
+//! It decides nothing; exit codes are a contract.
+
+mod check;
+mod status;
+
+use crate::cluster::Status;
+use crate::dbus::client::{CallError, ManagerProxy};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    /// For `status`: something needs attention.
+    Failed = 1,
+    Usage = 2,
+    Refused = 3,
+    NoDaemon = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// What goes to standard output, what to standard error, and the exit code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spoken {
+    pub out: String,
+    pub err: String,
+    pub exit: Exit,
+}
+
+impl Spoken {
+    fn done(out: impl Into<String>) -> Spoken {
+        Spoken { out: out.into(), err: String::new(), exit: Exit::Done }
+    }
+
+    fn not(exit: Exit, err: impl Into<String>) -> Spoken {
+        Spoken { out: String::new(), err: err.into(), exit }
+    }
+}
+
+impl From<CallError> for Spoken {
+    fn from(error: CallError) -> Spoken {
+        match error {
+            CallError::Refused(text) => Spoken::not(Exit::Refused, format!("refused: {text}")),
+            CallError::Failed(text) => Spoken::not(Exit::Failed, format!("failed: {text}")),
+            CallError::NoDaemon(text) => Spoken::not(Exit::NoDaemon, text),
+        }
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "hafailoverctl", version, about = "Show and control the failover of this cluster's groups")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Who owns what, and what needs attention (exit code 1 if something does)
+    Status {
+        /// As JSON with a schema version
+        #[arg(long)]
+        json: bool,
+    },
+    /// Why a group is where it is, or why it is not
+    Why { group: String },
+    /// Hand a group over to a node
+    Move { group: String, node: String },
+    /// Stop a group everywhere, until `start`
+    Stop { group: String },
+    /// Let a group run again
+    Start { group: String },
+    /// Forget that a group failed on nodes, so that they may try again
+    Clear { group: String },
+    /// Read the configuration again: new keys are taken, the rest waits for a restart
+    Reload,
+    /// Look for mistakes in the configuration, without a daemon
+    Check {
+        /// Another directory or file than /etc/hafailover/hafailover.toml
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Words of the contract that a later version brings; refused rather than unknown.
+const NOT_BUILT_YET: [&str; 12] = [
+    "monitor",
+    "standby",
+    "takeover",
+    "online",
+    "maintenance",
+    "confirm-dead",
+    "fence",
+    "simulate",
+    "import",
+    "propagate",
+    "keygen",
+    "report",
+];
+
+/// The whole program, but for printing.
+pub fn run(words: impl IntoIterator<Item = String>) -> Spoken {
+    let words: Vec<String> = words.into_iter().collect();
+    if let Some(word) = words.get(1).filter(|word| NOT_BUILT_YET.contains(&word.as_str())) {
+        return Spoken::not(Exit::Refused, format!("refused: `{word}` is not built yet in this version"));
+    }
+    match parse(words) {
+        Ok(command) => perform(command),
+        Err(error) if error.use_stderr() => Spoken::not(Exit::Usage, error.to_string().trim_end()),
+        Err(help) => Spoken::done(help.to_string().trim_end()),
+    }
+}
+
+fn parse(words: Vec<String>) -> Result<Command, clap::Error> {
+    let matches = Arguments::command().try_get_matches_from(words)?;
+    Ok(Arguments::from_arg_matches(&matches)?.command)
+}
+
+fn perform(command: Command) -> Spoken {
+    if let Command::Check { files } = command {
+        return check::check(&files);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(ask(command)).unwrap_or_else(Spoken::from),
+        Err(error) => Spoken::not(Exit::Failed, format!("failed: {error}")),
+    }
+}
+
+async fn ask(command: Command) -> Result<Spoken, CallError> {
+    let connection = zbus::Connection::system().await?;
+    let manager = ManagerProxy::new(&connection).await?;
+    let text = match command {
+        Command::Status { json } => return show_status(&manager.status().await?, json),
+        Command::Why { group } => manager.why(&group).await?,
+        Command::Move { group, node } => manager.move_group(&group, &node).await?,
+        Command::Stop { group } => manager.stop(&group).await?,
+        Command::Start { group } => manager.start(&group).await?,
+        Command::Clear { group } => manager.clear(&group).await?,
+        Command::Reload => manager.reload().await?,
+        // Answered without a daemon, before.
+        Command::Check { files } => return Ok(check::check(&files)),
+    };
+    Ok(Spoken::done(text))
+}
+
+fn show_status(json: &str, as_json: bool) -> Result<Spoken, CallError> {
+    let status: Status = serde_json::from_str(json).map_err(|error| {
+        let remedy = "hafailoverctl and the running hafailoverd are of different versions: restart hafailover";
+        CallError::Failed(format!("the daemon's status cannot be read ({error}); {remedy}"))
+    })?;
+    let out = if as_json { json.to_owned() } else { status::table(&status) };
+    let exit = if status.attention.is_empty() { Exit::Done } else { Exit::Failed };
+    Ok(Spoken { out, err: String::new(), exit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Spoken {
+        run(line.split(' ').map(str::to_owned))
+    }
+
+    #[test]
+    fn words_of_the_contract_that_are_not_built_are_refused_not_unknown() {
+        for word in NOT_BUILT_YET {
+            let spoken = words(&format!("hafailoverctl {word} all"));
+            assert_eq!(spoken.exit, Exit::Refused, "{word}");
+            assert!(spoken.err.contains("not built yet in this version"), "{}", spoken.err);
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_told_from_a_refusal() {
+        assert_eq!(words("hafailoverctl").exit, Exit::Usage);
+        assert_eq!(words("hafailoverctl move web").exit, Exit::Usage);
+        let unknown = words("hafailoverctl stauts");
+        assert_eq!(unknown.exit, Exit::Usage);
+        assert!(unknown.err.contains("status"), "{}", unknown.err);
+    }
+
+    #[test]
+    fn help_is_an_answer() {
+        let help = words("hafailoverctl --help");
+        assert_eq!(help.exit, Exit::Done);
+        assert!(help.out.contains("Hand a group over to a node"), "{}", help.out);
+    }
+
+    #[test]
+    fn something_that_needs_attention_is_in_the_exit_code_also_of_json() {
+        let mut status = status::tests::status();
+        let text = serde_json::to_string(&status).unwrap();
+        let shown = show_status(&text, true).unwrap();
+        assert_eq!((shown.exit, shown.out), (Exit::Failed, text));
+        status.attention.clear();
+        assert_eq!(show_status(&serde_json::to_string(&status).unwrap(), false).unwrap().exit, Exit::Done);
+        assert!(matches!(show_status("{}", false), Err(CallError::Failed(_))));
+    }
+
+    #[test]
+    fn errors_become_the_exit_codes_of_the_contract() {
+        assert_eq!(Spoken::from(CallError::Refused("x".into())).exit as u8, 3);
+        assert_eq!(Spoken::from(CallError::Failed("x".into())).exit as u8, 1);
+        assert_eq!(Spoken::from(CallError::NoDaemon("x".into())).exit as u8, 4);
+    }
+}

@@ -17,7 +17,7 @@ const LARGEST_FILE: u64 = 64 * 1024;
 
 /// Reads the file and refuses it unless root owns it and nobody else can read it.
 /// On success: the keys and the warnings.
-pub(super) fn load(file: &Path) -> Result<(KeySet, Vec<Problem>), Vec<Problem>> {
+pub(crate) fn load(file: &Path) -> Result<(KeySet, Vec<Problem>), Vec<Problem>> {
     let text = read_private(file).map_err(|problem| vec![problem])?;
     parse(file, &text)
 }

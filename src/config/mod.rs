@@ -11,7 +11,7 @@
 //! | `tree`, `duration`, `problem`, `digest` | what they share |
 
 mod address;
-mod authkeys;
+pub(crate) mod authkeys;
 mod cluster;
 pub(crate) mod digest;
 mod duration;

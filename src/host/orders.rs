@@ -3,19 +3,42 @@
 use crate::cluster::{Answer, Change, Event, OpId, RequestId, Saved, Status};
 use crate::config::model::GroupId;
 use crate::wire::seal::KeySet;
+use rustix::event::{EventfdFlags, eventfd};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
 
 /// From the beat thread to the host thread.
 #[derive(Debug)]
 pub enum ToHost {
-    StartMembers { op: OpId, group: GroupId },
-    StopMembers { op: OpId, group: GroupId },
-    VerifyStopped { op: OpId, group: GroupId },
+    StartMembers {
+        op: OpId,
+        group: GroupId,
+    },
+    StopMembers {
+        op: OpId,
+        group: GroupId,
+    },
+    VerifyStopped {
+        op: OpId,
+        group: GroupId,
+    },
     /// Members only; the beat thread knows the addresses. Answered by [`ToBeat::Inspected`].
-    Inspect { op: OpId, group: GroupId },
+    Inspect {
+        op: OpId,
+        group: GroupId,
+    },
     Save(Saved),
     Report(Change),
-    Reply { request: RequestId, answer: Answer },
-    Status { request: RequestId, status: Box<Status> },
+    Reply {
+        request: RequestId,
+        answer: Answer,
+    },
+    Status {
+        request: RequestId,
+        status: Box<Status>,
+    },
     /// One line for `STATUS=`, when it changed.
     Headline(String),
     /// Answered by [`ToBeat::Pong`]: shows that the host thread lives.
@@ -28,12 +51,142 @@ pub enum ToHost {
 #[derive(Debug)]
 pub enum ToBeat {
     Event(Event),
-    Inspected { op: OpId, all_active: bool, any_active: bool },
+    Inspected {
+        op: OpId,
+        all_active: bool,
+        any_active: bool,
+    },
     /// Answered by [`ToHost::Status`].
-    Status { request: RequestId },
+    Status {
+        request: RequestId,
+    },
     /// New keys from `reload`.
     Keys(KeySet),
     Pong(u64),
     /// `systemctl restart`: end at once, leave the groups running.
     ExitLeavingGroups,
+}
+
+/// Messages that may wait for the beat thread before `overflow` is used.
+const WAITING: usize = 1024;
+/// Messages that may wait in addition; beyond it the beat thread is stuck, and the unit's watchdog ends this process.
+const OVERFLOW: usize = 4096;
+
+/// The host thread's end: sends to the beat thread without ever waiting for it.
+#[derive(Clone, Debug)]
+pub struct Beat {
+    sender: SyncSender<ToBeat>,
+    wake: Arc<OwnedFd>,
+    /// Nothing may be lost on the way (the end of an action comes once), so what finds no room waits here, in order.
+    overflow: Arc<Mutex<VecDeque<ToBeat>>>,
+}
+
+/// The beat thread's end.
+#[derive(Debug)]
+pub struct BeatInbox {
+    receiver: Receiver<ToBeat>,
+    wake: Arc<OwnedFd>,
+}
+
+/// The channel to the beat thread. The eventfd lets it wait in one `ppoll` with its sockets.
+pub fn beat_channel() -> std::io::Result<(Beat, BeatInbox)> {
+    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let (sender, receiver) = sync_channel(WAITING);
+    let beat = Beat { sender, wake: wake.clone(), overflow: Arc::default() };
+    Ok((beat, BeatInbox { receiver, wake }))
+}
+
+impl Beat {
+    /// Never waits. What has no room is kept and sent by a later [`Beat::send`] or [`Beat::flush`].
+    pub fn send(&self, message: ToBeat) {
+        let mut overflow = self.overflow.lock().expect("no holder of this lock panics");
+        if overflow.len() < OVERFLOW {
+            overflow.push_back(message);
+        }
+        self.drain(&mut overflow);
+    }
+
+    /// Sends what had no room before.
+    pub fn flush(&self) {
+        let mut overflow = self.overflow.lock().expect("no holder of this lock panics");
+        if !overflow.is_empty() {
+            self.drain(&mut overflow);
+        }
+    }
+
+    fn drain(&self, overflow: &mut VecDeque<ToBeat>) {
+        while let Some(message) = overflow.pop_front() {
+            match self.sender.try_send(message) {
+                Ok(()) => {}
+                Err(TrySendError::Full(message)) => {
+                    overflow.push_front(message);
+                    break;
+                }
+                // The beat thread has ended; the process follows.
+                Err(TrySendError::Disconnected(_)) => overflow.clear(),
+            }
+        }
+        // It can fail only by overflow of the counter, and then the reader is awake already.
+        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+impl BeatInbox {
+    /// Everything that waits. Resets the eventfd first, so that nothing sent meanwhile is slept over.
+    pub fn drain(&self) -> impl Iterator<Item = ToBeat> + '_ {
+        let mut count = [0; 8];
+        // EAGAIN: nobody woke us, which is fine.
+        let _ = rustix::io::read(&*self.wake, &mut count);
+        self.receiver.try_iter()
+    }
+}
+
+impl AsFd for BeatInbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_or_reordered_when_the_reader_is_slow() {
+        let (beat, inbox) = beat_channel().unwrap();
+        let many = WAITING as u64 + 100;
+        (0..many).for_each(|n| beat.send(ToBeat::Pong(n)));
+        let mut seen: Vec<u64> = Vec::new();
+        let number = |message| match message {
+            ToBeat::Pong(n) => n,
+            other => panic!("{other:?}"),
+        };
+        seen.extend(inbox.drain().map(number));
+        assert_eq!(seen.len(), WAITING);
+        beat.flush();
+        seen.extend(inbox.drain().map(number));
+        assert_eq!(seen, (0..many).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_message_makes_the_eventfd_readable_and_draining_ends_that() {
+        let (beat, inbox) = beat_channel().unwrap();
+        let readable = || {
+            let mut fds = [rustix::event::PollFd::new(&inbox, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+        };
+        assert!(!readable());
+        beat.send(ToBeat::ExitLeavingGroups);
+        assert!(readable());
+        assert_eq!(inbox.drain().count(), 1);
+        assert!(!readable());
+    }
+
+    #[test]
+    fn an_ended_reader_stops_nobody() {
+        let (beat, inbox) = beat_channel().unwrap();
+        drop(inbox);
+        beat.send(ToBeat::Pong(1));
+        beat.flush();
+    }
 }

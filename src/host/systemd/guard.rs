@@ -1,1 +1,131 @@
-//! (to come)
+//! Whether systemd has loaded our guards for a group: a drop-in that it has not loaded guards nothing.
+//! It must not know what the generator writes, only that what it wrote last is what it would write now.
+
+use super::bus::{BusError, Systemd, UNIT, UnitState};
+use super::generator;
+use crate::config::Paths;
+use std::path::Path;
+
+/// Type, trigger, negate, parameter, state.
+type Assert = (String, bool, bool, String, i32);
+
+/// What the generator wrote last, and what it would write now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digests {
+    written: String,
+    expected: String,
+}
+
+/// Reads the group's files: some dozens of them, so not on a thread that must answer.
+pub async fn digests(paths: Paths) -> Digests {
+    let read = move || Digests {
+        written: std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned(),
+        expected: generator::render(&paths).digest.trim().to_owned(),
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or(Digests { written: String::new(), expected: String::new() })
+}
+
+/// What is wrong with the guards of a group, as one sentence with the remedy. `units`: the target and the members.
+pub async fn fault(
+    systemd: &Systemd,
+    units: &[String],
+    grant: &Path,
+    digests: &Digests,
+) -> Result<Option<String>, BusError> {
+    if let Some(fault) = digest_fault(&digests.written, &digests.expected) {
+        return Ok(Some(fault));
+    }
+    for state in systemd.list(units).await? {
+        if let Some(fault) = load_fault(&state) {
+            return Ok(Some(fault));
+        }
+        let asserts = systemd.property(&state.path, UNIT, "Asserts").await?;
+        let asserts = Vec::<Assert>::try_from(asserts).unwrap_or_default();
+        if !guarded(&asserts, grant) {
+            return Ok(Some(unguarded(&state.name, grant)));
+        }
+    }
+    Ok(None)
+}
+
+fn digest_fault(written: &str, expected: &str) -> Option<String> {
+    if written.is_empty() {
+        return Some(
+            "systemd has not run hafailover's generator: run `systemctl daemon-reload`; if that does not help, see \
+             whether /usr/lib/systemd/system-generators/hafailover-generator is installed"
+                .into(),
+        );
+    }
+    (written != expected).then(|| {
+        "the group's files were changed and systemd has not read them yet: run `systemctl daemon-reload`".into()
+    })
+}
+
+fn load_fault(state: &UnitState) -> Option<String> {
+    let name = &state.name;
+    match state.load.as_str() {
+        "loaded" => None,
+        "not-found" => Some(format!("{name} is not installed on this node: install it, or take it out of Start=")),
+        "masked" => Some(format!("{name} is masked on this node: run `systemctl unmask {name}`")),
+        other => Some(format!("systemd cannot load {name} ({other}): see `systemctl status {name}`")),
+    }
+}
+
+/// Neither negated nor a triggering one: those let the unit start without the file.
+fn guarded(asserts: &[Assert], grant: &Path) -> bool {
+    asserts.iter().any(|(kind, trigger, negate, path, _)| {
+        kind == "AssertPathExists" && !trigger && !negate && Path::new(path) == grant
+    })
+}
+
+fn unguarded(unit: &str, grant: &Path) -> String {
+    format!(
+        "{unit} is loaded without AssertPathExists={}: look in `systemctl cat {unit}` for an AssertPathExists= that \
+         resets it, remove that, and run `systemctl daemon-reload`",
+        grant.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_of(kind: &str, trigger: bool, negate: bool, path: &str) -> Assert {
+        (kind.into(), trigger, negate, path.into(), 0)
+    }
+
+    #[test]
+    fn only_a_plain_assert_of_the_right_file_guards() {
+        let grant = Path::new("/run/hafailover/grant/web");
+        let good = assert_of("AssertPathExists", false, false, "/run/hafailover/grant/web");
+        assert!(guarded(&[assert_of("AssertHost", false, false, "x"), good], grant));
+        for bad in [
+            assert_of("AssertPathExists", true, false, "/run/hafailover/grant/web"),
+            assert_of("AssertPathExists", false, true, "/run/hafailover/grant/web"),
+            assert_of("AssertPathExists", false, false, "/run/hafailover/grant/db"),
+            assert_of("AssertPathIsDirectory", false, false, "/run/hafailover/grant/web"),
+        ] {
+            assert!(!guarded(&[bad], grant));
+        }
+        assert!(!guarded(&[], grant));
+    }
+
+    #[test]
+    fn each_fault_names_its_remedy() {
+        assert_eq!(digest_fault("abc", "abc"), None);
+        assert!(digest_fault("abc", "abd").unwrap().contains("daemon-reload"));
+        assert!(digest_fault("", "abd").unwrap().contains("hafailover-generator"));
+        let unit = |load: &str| UnitState {
+            name: "nginx.service".into(),
+            load: load.into(),
+            active: "inactive".into(),
+            sub: "dead".into(),
+            path: "/x".into(),
+            job: None,
+        };
+        assert_eq!(load_fault(&unit("loaded")), None);
+        assert!(load_fault(&unit("not-found")).unwrap().contains("install"));
+        assert!(load_fault(&unit("masked")).unwrap().contains("unmask nginx.service"));
+        assert!(load_fault(&unit("bad-setting")).unwrap().contains("bad-setting"));
+    }
+}

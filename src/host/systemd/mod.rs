@@ -1,6 +1,9 @@
 //! The service manager: units over D-Bus, guards by the generator, notifications.
 
+pub mod bus;
+pub mod cgroup;
 pub mod generator;
 pub mod guard;
 pub mod notify;
 pub mod units;
+pub mod watch;

@@ -1,0 +1,125 @@
+//! `hafailoverctl check`: the daemon's own reading of the files, with all mistakes at once and what the result means.
+
+use super::{Exit, Spoken};
+use crate::config::model::Config;
+use crate::config::{self, Loaded, Paths, Problem};
+use crate::host::reload::hostname;
+use std::path::{Path, PathBuf};
+
+/// Without files: those of this host. With: each stands for the file of its name, a directory for all that is in it.
+pub(super) fn check(files: &[PathBuf]) -> Spoken {
+    let mut paths = Paths::under(Path::new("/"));
+    for file in files {
+        if let Err(usage) = put(&mut paths, file) {
+            return Spoken::not(Exit::Usage, usage);
+        }
+    }
+    judge(config::load(&paths, &hostname()))
+}
+
+fn put(paths: &mut Paths, file: &Path) -> Result<(), String> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    if file.is_dir() {
+        paths.cluster = file.join("hafailover.toml");
+        paths.local = file.join("local.toml");
+        paths.authkeys = file.join("authkeys");
+        return Ok(());
+    }
+    match name.as_ref() {
+        "local.toml" => paths.local = file.to_owned(),
+        "authkeys" => paths.authkeys = file.to_owned(),
+        _ if name.ends_with(".toml") => paths.cluster = file.to_owned(),
+        _ => {
+            return Err(format!(
+                "{}: check takes a directory, a .toml file (local.toml by that name) or authkeys",
+                file.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn judge(loaded: Result<Loaded, Vec<Problem>>) -> Spoken {
+    match loaded {
+        Ok(loaded) => {
+            Spoken { out: summary(&loaded.config), err: warnings(&loaded.warnings), exit: Exit::Done }
+        }
+        Err(problems) => {
+            let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+            let count = match lines.len() {
+                1 => "1 mistake".to_owned(),
+                count => format!("{count} mistakes"),
+            };
+            Spoken::not(Exit::Failed, format!("{}\n{count}", lines.join("\n")))
+        }
+    }
+}
+
+fn warnings(warnings: &[Problem]) -> String {
+    warnings.iter().map(|warning| format!("warning: {warning}")).collect::<Vec<_>>().join("\n")
+}
+
+fn summary(config: &Config) -> String {
+    let names: Vec<&str> = config.nodes.iter().map(|node| node.name.as_str()).collect();
+    let mut lines = vec![format!(
+        "cluster {}: nodes {}; this is {}; {} links",
+        config.cluster,
+        names.join(", "),
+        config.node(config.me).name,
+        config.links.len()
+    )];
+    for group in &config.groups {
+        let nodes: Vec<&str> = group.nodes.iter().map(|node| config.node(*node).name.as_str()).collect();
+        let addresses: Vec<String> =
+            group.addresses.iter().map(|address| format!("{}/{}", address.address, address.prefix)).collect();
+        let what: Vec<String> = addresses.into_iter().chain(group.members.iter().cloned()).collect();
+        lines.push(format!("group {}: {} on {}", group.name, what.join(", "), nodes.join(", ")));
+    }
+    lines.push("The configuration is sound.".into());
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::held::tests::config;
+
+    #[test]
+    fn a_sound_configuration_is_summed_up() {
+        assert_eq!(
+            summary(&config(&["alpha", "beta"])),
+            "cluster shop: nodes alpha, beta; this is alpha; 0 links\n\
+             group db: db.service on alpha\n\
+             group web: nginx.service on alpha\n\
+             The configuration is sound."
+        );
+    }
+
+    #[test]
+    fn all_mistakes_are_shown_and_counted() {
+        let problem = |line| Problem {
+            file: "/etc/hafailover/hafailover.toml".into(),
+            line,
+            column: 1,
+            what: "unknown key".into(),
+            remedy: "remove it".into(),
+        };
+        let spoken = judge(Err(vec![problem(2), problem(5)]));
+        assert_eq!(spoken.exit, Exit::Failed);
+        let expected = "/etc/hafailover/hafailover.toml:2:1: unknown key; remove it\n\
+             /etc/hafailover/hafailover.toml:5:1: unknown key; remove it\n2 mistakes";
+        assert_eq!(spoken.err, expected);
+    }
+
+    #[test]
+    fn a_file_stands_for_the_one_of_its_name() {
+        let mut paths = Paths::under(Path::new("/"));
+        put(&mut paths, Path::new("/tmp/new.toml")).unwrap();
+        put(&mut paths, Path::new("/tmp/local.toml")).unwrap();
+        put(&mut paths, Path::new("/tmp/authkeys")).unwrap();
+        assert_eq!(paths.cluster, Path::new("/tmp/new.toml"));
+        assert_eq!(paths.local, Path::new("/tmp/local.toml"));
+        assert_eq!(paths.authkeys, Path::new("/tmp/authkeys"));
+        assert!(put(&mut paths, Path::new("/tmp/x.conf")).unwrap_err().contains("authkeys"));
+    }
+}

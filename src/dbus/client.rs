@@ -1,0 +1,77 @@
+//! `org.hafailover1` as a client sees it. It must not know how anything is printed.
+
+use super::{ERROR_PREFIX, NAME};
+
+#[zbus::proxy(
+    interface = "org.hafailover1.Manager",
+    default_service = "org.hafailover1",
+    default_path = "/org/hafailover1"
+)]
+trait Manager {
+    fn status(&self) -> zbus::Result<String>;
+    fn why(&self, group: &str) -> zbus::Result<String>;
+    #[zbus(name = "Move")]
+    fn move_group(&self, group: &str, node: &str) -> zbus::Result<String>;
+    fn stop(&self, group: &str) -> zbus::Result<String>;
+    fn start(&self, group: &str) -> zbus::Result<String>;
+    fn clear(&self, group: &str) -> zbus::Result<String>;
+    fn reload(&self) -> zbus::Result<String>;
+}
+
+/// Why a call did not end well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// With a reason: nothing was tried.
+    Refused(String),
+    /// It was tried, or the call itself failed.
+    Failed(String),
+    NoDaemon(String),
+}
+
+impl From<zbus::Error> for CallError {
+    fn from(error: zbus::Error) -> CallError {
+        let (name, text) = match &error {
+            zbus::Error::MethodError(name, text, _) => (name.to_string(), text.clone().unwrap_or_default()),
+            zbus::Error::FDO(inner) => (
+                zbus::DBusError::name(inner).to_string(),
+                zbus::DBusError::description(inner).unwrap_or_default().to_owned(),
+            ),
+            other => return CallError::NoDaemon(format!("the system bus cannot be used: {other}")),
+        };
+        sort(&name, text)
+    }
+}
+
+fn sort(name: &str, text: String) -> CallError {
+    let remedy = "start it with `systemctl start hafailover`";
+    if let Some(own) = name.strip_prefix(ERROR_PREFIX) {
+        return match own.trim_start_matches('.') {
+            "Refused" | "UnknownGroup" | "UnknownNode" => CallError::Refused(text),
+            _ => CallError::Failed(text),
+        };
+    }
+    match name.rsplit('.').next().unwrap_or_default() {
+        "ServiceUnknown" | "NameHasNoOwner" => {
+            CallError::NoDaemon(format!("hafailoverd does not run (nobody has the name {NAME}): {remedy}"))
+        }
+        "AccessDenied" => CallError::Refused("only root may do this".into()),
+        "NoReply" | "Disconnected" => CallError::Failed("hafailoverd ended before it answered".into()),
+        _ => CallError::Failed(format!("{name}: {text}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_told_apart() {
+        let sorted = |name: &str| sort(name, "why".into());
+        assert_eq!(sorted("org.hafailover1.Error.Refused"), CallError::Refused("why".into()));
+        assert_eq!(sorted("org.hafailover1.Error.UnknownGroup"), CallError::Refused("why".into()));
+        assert_eq!(sorted("org.hafailover1.Error.Failed"), CallError::Failed("why".into()));
+        assert_eq!(sorted("org.hafailover1.Error.NotAnswering"), CallError::Failed("why".into()));
+        assert!(matches!(sorted("org.freedesktop.DBus.Error.ServiceUnknown"), CallError::NoDaemon(_)));
+        assert!(matches!(sorted("org.freedesktop.DBus.Error.AccessDenied"), CallError::Refused(_)));
+    }
+}

@@ -1,0 +1,101 @@
+//! Keeps the beat thread told whether each group is guarded. Asked anew when systemd has reloaded, when the groups'
+//! files changed, and when the bus comes and goes; told only on change.
+
+use super::orders::{Beat, ToBeat};
+use super::state::Places;
+use super::systemd::bus::{BusError, Systemd};
+use super::systemd::guard::{self, Digests};
+use super::systemd::units::Units;
+use crate::cluster::Event;
+use crate::config::Paths;
+use crate::config::model::{Config, GroupId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What one check found: the digests it went by, and each group's fault.
+#[derive(Debug)]
+pub(super) struct Checked {
+    digests: Digests,
+    faults: BTreeMap<GroupId, Option<String>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Guards {
+    told: BTreeMap<GroupId, Option<String>>,
+    /// What the last complete check went by.
+    digests: Option<Digests>,
+    running: bool,
+    /// Something happened during a check: check again.
+    again: bool,
+}
+
+/// What a check needs to know.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    pub(super) config: Arc<Config>,
+    pub(super) systemd: Systemd,
+    pub(super) paths: Paths,
+    pub(super) places: Places,
+}
+
+impl Guards {
+    /// Whether a check may start now; one at a time, and none is forgotten.
+    pub(super) fn begin(&mut self) -> bool {
+        self.again = self.running;
+        !std::mem::replace(&mut self.running, true)
+    }
+
+    /// Nothing to compare with after a reload: every unit may have changed.
+    pub(super) fn forget_digests(&mut self) {
+        self.digests = None;
+    }
+
+    pub(super) fn digests(&self) -> Option<Digests> {
+        self.digests.clone()
+    }
+
+    /// Takes the end of a check (`None`: the files are as they were); answers whether another one is due.
+    pub(super) fn end(&mut self, checked: Result<Option<Checked>, BusError>, scope: &Scope, beat: &Beat) -> bool {
+        self.running = false;
+        match checked {
+            Ok(None) => {}
+            Ok(Some(Checked { digests, faults })) => {
+                self.digests = Some(digests);
+                faults.into_iter().for_each(|(group, fault)| self.tell(group, fault, beat));
+            }
+            Err(error) => {
+                self.digests = None;
+                for group in scope.config.group_ids() {
+                    self.tell(group, Some(error.to_string()), beat);
+                }
+            }
+        }
+        std::mem::take(&mut self.again)
+    }
+
+    fn tell(&mut self, group: GroupId, fault: Option<String>, beat: &Beat) {
+        if self.told.get(&group) != Some(&fault) {
+            self.told.insert(group, fault.clone());
+            beat.send(ToBeat::Event(Event::Guard { group, fault }));
+        }
+    }
+}
+
+/// Checks all groups, unless the files are what they were at `known`.
+pub(super) async fn check(scope: Scope, known: Option<Digests>) -> Result<Option<Checked>, BusError> {
+    if !scope.systemd.connected() {
+        return Err(BusError::Unreachable("not connected".into()));
+    }
+    let digests = guard::digests(scope.paths.clone()).await;
+    if known.as_ref() == Some(&digests) {
+        return Ok(None);
+    }
+    let mut faults = BTreeMap::new();
+    for group in scope.config.group_ids() {
+        let config = scope.config.group(group);
+        let grant = scope.places.grant_file(&config.name);
+        let units = Units::of(config);
+        faults.insert(group, guard::fault(&scope.systemd, units.names(), &grant, &digests).await?);
+    }
+    Ok(Some(Checked { digests, faults }))
+}

@@ -1,0 +1,113 @@
+//! Orders about members, each as a task that ends with an answer; and the watch over groups that run here.
+
+use super::orders::{Beat, ToBeat};
+use super::state::Places;
+use super::systemd::bus::{BusError, Systemd};
+use super::systemd::units::{Seen, Units};
+use super::systemd::{guard, watch};
+use super::tasks::End;
+use crate::cluster::{Event, OpId, Outcome};
+use crate::config::Paths;
+use crate::config::model::{Config, GroupId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::task::{AbortHandle, JoinSet};
+
+#[derive(Debug)]
+pub(super) struct Members {
+    pub(super) config: Arc<Config>,
+    pub(super) systemd: Systemd,
+    pub(super) beat: Beat,
+    pub(super) places: Places,
+    pub(super) paths: Paths,
+    /// Starts under way: a stop of the same group ends them.
+    starting: BTreeMap<GroupId, (OpId, AbortHandle)>,
+    watches: BTreeMap<GroupId, AbortHandle>,
+}
+
+impl Members {
+    pub(super) fn new(config: Arc<Config>, systemd: Systemd, beat: Beat, places: Places, paths: Paths) -> Members {
+        Members { config, systemd, beat, places, paths, starting: BTreeMap::new(), watches: BTreeMap::new() }
+    }
+
+    fn units(&self, group: GroupId) -> Units {
+        Units::of(self.config.group(group))
+    }
+
+    pub(super) fn start(&mut self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
+        let (systemd, units, paths) = (self.systemd.clone(), self.units(group), self.paths.clone());
+        let name = &self.config.group(group).name;
+        let grant = self.places.grant_file(name);
+        // Without members there is nothing that a guard would hold back.
+        let guarded = !self.config.group(group).members.is_empty();
+        let handle = tasks.spawn(async move {
+            if guarded {
+                let digests = guard::digests(paths).await;
+                match guard::fault(&systemd, units.names(), &grant, &digests).await {
+                    Ok(None) => {}
+                    Ok(Some(fault)) => return End::Started { op, group, outcome: Outcome::Failed(fault) },
+                    Err(error) => return End::Started { op, group, outcome: Outcome::Unknown(error.to_string()) },
+                }
+            }
+            End::Started { op, group, outcome: units.start(&systemd).await }
+        });
+        self.starting.insert(group, (op, handle));
+    }
+
+    pub(super) fn stop(&mut self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
+        if let Some(watch) = self.watches.remove(&group) {
+            watch.abort();
+        }
+        if let Some((start, handle)) = self.starting.remove(&group) {
+            handle.abort();
+            self.finish(start, Outcome::Unknown("given up: the group is to be stopped".into()));
+        }
+        let (systemd, units) = (self.systemd.clone(), self.units(group));
+        tasks.spawn(async move { End::Finished { op, outcome: units.stop(&systemd).await } });
+    }
+
+    pub(super) fn verify(&self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
+        let (systemd, units) = (self.systemd.clone(), self.units(group));
+        tasks.spawn(async move { End::Finished { op, outcome: units.verify_stopped(&systemd).await } });
+    }
+
+    pub(super) fn inspect(&self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
+        let (systemd, units) = (self.systemd.clone(), self.units(group));
+        tasks.spawn(async move { End::Inspected { op, group, seen: units.inspect(&systemd).await } });
+    }
+
+    /// A start that was given up meanwhile has been answered already.
+    pub(super) fn started(&mut self, op: OpId, group: GroupId, outcome: Outcome) {
+        if self.starting.get(&group).is_none_or(|(current, _)| *current != op) {
+            return;
+        }
+        self.starting.remove(&group);
+        if outcome == Outcome::Done {
+            self.watch(group);
+        }
+        self.finish(op, outcome);
+    }
+
+    pub(super) fn inspected(&mut self, op: OpId, group: GroupId, seen: Result<Seen, BusError>) {
+        match seen {
+            Ok(Seen { all_active, any_active }) => {
+                if all_active {
+                    self.watch(group);
+                }
+                self.beat.send(ToBeat::Inspected { op, all_active, any_active });
+            }
+            Err(error) => self.finish(op, Outcome::Unknown(error.to_string())),
+        }
+    }
+
+    pub(super) fn finish(&self, op: OpId, outcome: Outcome) {
+        self.beat.send(ToBeat::Event(Event::Finished { op, outcome }));
+    }
+
+    fn watch(&mut self, group: GroupId) {
+        if !self.watches.contains_key(&group) {
+            let task = watch::watch(self.systemd.clone(), self.units(group), group, self.beat.clone());
+            self.watches.insert(group, tokio::spawn(task).abort_handle());
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Questions from the bus on their way through the beat thread and back. Each ends: by an answer, or with whoever asked.
+
+use super::orders::{Beat, ToBeat};
+use crate::cluster::{Answer, Command, Event, RequestId, Status};
+use std::collections::BTreeMap;
+use tokio::sync::oneshot;
+
+/// What the bus may ask of this process.
+#[derive(Debug)]
+pub enum Question {
+    Status(oneshot::Sender<Status>),
+    Command(Command, oneshot::Sender<Answer>),
+    Reload(oneshot::Sender<Answer>),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    last: u64,
+    status: BTreeMap<RequestId, oneshot::Sender<Status>>,
+    commands: BTreeMap<RequestId, oneshot::Sender<Answer>>,
+}
+
+impl Questions {
+    pub(super) fn ask_status(&mut self, beat: &Beat, answer: oneshot::Sender<Status>) {
+        let request = self.next();
+        self.status.insert(request, answer);
+        beat.send(ToBeat::Status { request });
+    }
+
+    pub(super) fn ask_command(&mut self, beat: &Beat, command: Command, answer: oneshot::Sender<Answer>) {
+        let request = self.next();
+        self.commands.insert(request, answer);
+        beat.send(ToBeat::Event(Event::Command { request, command }));
+    }
+
+    /// Nobody waits any more where sending fails: they gave up.
+    pub(super) fn status(&mut self, request: RequestId, status: Status) {
+        if let Some(answer) = self.status.remove(&request) {
+            let _ = answer.send(status);
+        }
+    }
+
+    pub(super) fn reply(&mut self, request: RequestId, reply: Answer) {
+        if let Some(answer) = self.commands.remove(&request) {
+            let _ = answer.send(reply);
+        }
+    }
+
+    /// Drops those whose asker gave up, so that a beat thread that never answers costs no memory.
+    pub(super) fn forget_abandoned(&mut self) {
+        self.status.retain(|_, answer| !answer.is_closed());
+        self.commands.retain(|_, answer| !answer.is_closed());
+    }
+
+    fn next(&mut self) -> RequestId {
+        self.last += 1;
+        RequestId(self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::GroupId;
+    use crate::host::orders::beat_channel;
+
+    #[test]
+    fn each_answer_finds_its_question() {
+        let (beat, inbox) = beat_channel().unwrap();
+        let mut questions = Questions::default();
+        let (one, mut first) = oneshot::channel();
+        let (two, mut second) = oneshot::channel();
+        questions.ask_command(&beat, Command::Stop { group: GroupId(0) }, one);
+        questions.ask_command(&beat, Command::Stop { group: GroupId(1) }, two);
+        let asked: Vec<(RequestId, Command)> = inbox
+            .drain()
+            .map(|message| match message {
+                ToBeat::Event(Event::Command { request, command }) => (request, command),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        questions.reply(asked[1].0, Answer::Done("second".into()));
+        questions.reply(asked[0].0, Answer::Refused("first".into()));
+        assert_eq!(first.try_recv(), Ok(Answer::Refused("first".into())));
+        assert_eq!(second.try_recv(), Ok(Answer::Done("second".into())));
+    }
+
+    #[test]
+    fn a_question_whose_asker_gave_up_is_forgotten() {
+        let (beat, _inbox) = beat_channel().unwrap();
+        let mut questions = Questions::default();
+        let (answer, asker) = oneshot::channel();
+        questions.ask_status(&beat, answer);
+        questions.forget_abandoned();
+        assert_eq!(questions.status.len(), 1);
+        drop(asker);
+        questions.forget_abandoned();
+        assert!(questions.status.is_empty());
+    }
+}

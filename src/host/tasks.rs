@@ -1,0 +1,70 @@
+//! The ends of everything the host thread set going, and the small tasks that belong to no other file.
+
+use super::guards::Checked;
+use super::systemd::bus::{BusError, Systemd};
+use super::systemd::units::Seen;
+use crate::cluster::{Answer, OpId, Outcome};
+use crate::config::model::GroupId;
+use crate::config::{Loaded, Problem};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How a task ended, and so what is to be done next.
+#[derive(Debug)]
+pub(super) enum End {
+    Started { op: OpId, group: GroupId, outcome: Outcome },
+    /// A stop or a verification.
+    Finished { op: OpId, outcome: Outcome },
+    Inspected { op: OpId, group: GroupId, seen: Result<Seen, BusError> },
+    Guards(Result<Option<Checked>, BusError>),
+    /// Whether the host is going down.
+    HostStopping(bool),
+    Going(Going),
+    /// The beat thread runs, and the bus is there or was waited for.
+    Ready,
+    Reloaded(Box<Result<Loaded, Vec<Problem>>>, Option<oneshot::Sender<Answer>>),
+}
+
+/// What a SIGTERM means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Going {
+    /// `systemctl restart`: the next daemon goes on with the groups.
+    Restart,
+    /// `systemctl stop`, or a signal by hand.
+    Stop,
+    /// With the whole host.
+    HostDown,
+}
+
+/// A daemon without a bus can still own addresses and vote: it does not wait for it longer.
+const BUS_PATIENCE: Duration = Duration::from_secs(1);
+/// systemd answers at once or has other troubles; a stop is what a SIGTERM means without an answer.
+const JOB_PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) async fn ready(progress: Arc<AtomicU64>, systemd: Systemd) -> End {
+    let patience = Instant::now() + BUS_PATIENCE;
+    while progress.load(Ordering::Relaxed) == 0 || !(systemd.connected() || Instant::now() >= patience) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    End::Ready
+}
+
+pub(super) async fn going(systemd: Systemd) -> End {
+    let ask = async {
+        if systemd.stopping().await? {
+            return Ok(Going::HostDown);
+        }
+        Ok::<_, BusError>(match systemd.own_job().await?.as_deref() {
+            Some("restart" | "try-restart" | "reload-or-start") => Going::Restart,
+            _ => Going::Stop,
+        })
+    };
+    End::Going(timeout(JOB_PATIENCE, ask).await.ok().and_then(Result::ok).unwrap_or(Going::Stop))
+}
+
+pub(super) async fn host_stopping(systemd: Systemd) -> End {
+    End::HostStopping(systemd.stopping().await.unwrap_or(false))
+}
