@@ -41,9 +41,7 @@ fn put(paths: &mut Paths, file: &Path) -> Result<(), String> {
 
 fn judge(loaded: Result<Loaded, Vec<Problem>>) -> Spoken {
     match loaded {
-        Ok(loaded) => {
-            Spoken { out: summary(&loaded.config), err: warnings(&loaded.warnings), exit: Exit::Done }
-        }
+        Ok(loaded) => Spoken { out: summary(&loaded.config), err: warnings(&loaded.warnings), exit: Exit::Done },
         Err(problems) => {
             let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
             let count = match lines.len() {

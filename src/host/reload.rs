@@ -21,12 +21,7 @@ pub(super) async fn read(paths: Paths) -> Result<Loaded, Vec<Problem>> {
 }
 
 /// Judges what was read against what runs; tells the beat thread what changed.
-pub(super) fn apply(
-    loaded: Result<Loaded, Vec<Problem>>,
-    running: &Config,
-    keys: &mut KeySet,
-    beat: &Beat,
-) -> Answer {
+pub(super) fn apply(loaded: Result<Loaded, Vec<Problem>>, running: &Config, keys: &mut KeySet, beat: &Beat) -> Answer {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(problems) => {

@@ -20,7 +20,7 @@ pub struct Digests {
 pub async fn digests(paths: Paths) -> Digests {
     let read = move || Digests {
         written: std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned(),
-        expected: generator::render(&paths).digest.trim().to_owned(),
+        expected: generator::render(&paths, &crate::config::hostname().unwrap_or_default()).digest.trim().to_owned(),
     };
     tokio::task::spawn_blocking(read).await.unwrap_or(Digests { written: String::new(), expected: String::new() })
 }
