@@ -8,6 +8,7 @@ use crate::config::{self, Paths, Problem};
 use crate::host::address::{ArpSocket, Netlink};
 use crate::host::orders::beat_channel;
 use crate::host::state::{self, Identity, Places};
+use crate::host::systemd::bus::Systemd;
 use crate::host::{self, ExitReason, HostSetup, Mode, clock, deaths, held, lock, realtime, running};
 use crate::journal::{Journal, JournalHandle, Level};
 use crate::perform::Edges;
@@ -24,6 +25,8 @@ use tokio::sync::mpsc;
 const HOST_QUEUE: usize = 512;
 /// For the last entries of the journal.
 const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
+/// How long systemd may take to say whether it will start the daemon again.
+const BUS_PATIENCE: Duration = Duration::from_secs(2);
 /// A confirmed stop after the last death has this long beyond the groups' own times; then the host is rebooted.
 const AFTER_DEATH_MARGIN: Duration = Duration::from_secs(20);
 
@@ -72,6 +75,10 @@ pub fn after_death() -> ExitCode {
     if matches!(result.as_str(), "success" | "exec-condition" | "condition" | "") || gave_up {
         return ExitCode::SUCCESS;
     }
+    if !restart_follows() {
+        eprintln!("hafailoverd ended by {result} while it was told to stop: stopping what runs here");
+        return report(live(&places, Mode::AfterDeath));
+    }
     match deaths::record(&places.run, clock::now()) {
         Ok(deaths) if deaths < deaths::BUDGET => {
             eprintln!(
@@ -88,6 +95,24 @@ pub fn after_death() -> ExitCode {
         eprintln!("cannot note that this node gave up: {error}");
     }
     report(live(&places, Mode::AfterDeath))
+}
+
+/// Whether systemd will start the daemon again: not when it died while being stopped, alone or with the whole host. Without an
+/// answer it is taken to do so: the groups run on, and their owner is found again or found silent.
+fn restart_follows() -> bool {
+    let ask = async {
+        let systemd = Systemd::new();
+        tokio::spawn(systemd.clone().keep_connected());
+        while !systemd.connected() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let stopping = systemd.stopping().await.unwrap_or(false);
+        let job = systemd.own_job().await.ok().flatten();
+        !stopping && job.as_deref() != Some("stop")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .is_ok_and(|runtime| runtime.block_on(async { tokio::time::timeout(BUS_PATIENCE, ask).await.unwrap_or(true) }))
 }
 
 fn report(end: Result<(), Fault>) -> ExitCode {
