@@ -41,6 +41,10 @@ enum Fault {
     Lock(#[from] lock::LockError),
     #[error("what ran last cannot be found: {0}")]
     Nothing(String),
+    #[error(
+        "a stop could not be confirmed and this host cannot be rebooted ({0}): reboot it by hand before its groups are run elsewhere"
+    )]
+    Reboot(String),
     #[error("the beat thread ended without a word")]
     BeatEnded,
 }
@@ -100,19 +104,26 @@ pub fn after_death() -> ExitCode {
 /// Whether systemd will start the daemon again: not when it died while being stopped, alone or with the whole host. Without an
 /// answer it is taken to do so: the groups run on, and their owner is found again or found silent.
 fn restart_follows() -> bool {
+    ask_systemd(async |systemd| {
+        let stopping = systemd.stopping().await.unwrap_or(false);
+        let job = systemd.own_job().await.ok().flatten();
+        !stopping && job.as_deref() != Some("stop")
+    })
+    .unwrap_or(true)
+}
+
+/// `None` if systemd does not answer in time.
+fn ask_systemd<T>(question: impl AsyncFnOnce(Systemd) -> T) -> Option<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let ask = async {
         let systemd = Systemd::new();
         tokio::spawn(systemd.clone().keep_connected());
         while !systemd.connected() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let stopping = systemd.stopping().await.unwrap_or(false);
-        let job = systemd.own_job().await.ok().flatten();
-        !stopping && job.as_deref() != Some("stop")
+        question(systemd).await
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime
-        .is_ok_and(|runtime| runtime.block_on(async { tokio::time::timeout(BUS_PATIENCE, ask).await.unwrap_or(true) }))
+    runtime.block_on(async { tokio::time::timeout(BUS_PATIENCE, ask).await.ok() })
 }
 
 fn report(end: Result<(), Fault>) -> ExitCode {
@@ -235,16 +246,16 @@ fn serve(setup: HostSetup, config: &Config, mode: Mode) -> Result<(), Fault> {
         Some(ExitReason::Done | ExitReason::LeftGroups) => {}
         Some(ExitReason::BeatEnded) => return Err(Fault::BeatEnded),
         None => {
-            journal.note(
-                Level::Error,
-                "a stop could not be confirmed: rebooting this host, so that another may take its groups",
-            );
+            let text = "a stop could not be confirmed: rebooting this host, so that another may take its groups";
+            journal.note(Level::Error, text);
             journal.flush(JOURNAL_PATIENCE);
+            drop(runtime);
             rustix::fs::sync();
-            let refused = rustix::system::reboot(rustix::system::RebootCommand::Restart);
-            return Err(io_fault("cannot reboot this host")(
-                refused.err().map_or_else(io::Error::last_os_error, Into::into),
-            ));
+            return match ask_systemd(async |systemd| systemd.reboot().await) {
+                Some(Ok(())) => Ok(()),
+                Some(Err(error)) => Err(Fault::Reboot(error.to_string())),
+                None => Err(Fault::Reboot("systemd does not answer".into())),
+            };
         }
     }
     journal.flush(JOURNAL_PATIENCE);
