@@ -1,1 +1,308 @@
-//! (to come)
+//! The beat thread: links, netlink, ARP, timers and the heart. Realtime where allowed; it never waits for another thread, a disk,
+//! the bus or the journal. It must not know how units or files are handled.
+//!
+//! One round: wait until something is readable or due → the heart begins → everything that waits is drained and folded →
+//! the heart decides → its actions are performed, and what ended at once is folded and decided again.
+
+use crate::cluster::{Cluster, Event, Heard, Time};
+use crate::config::model::LinkId;
+use crate::host::address::NetChange;
+use crate::host::clock;
+use crate::host::orders::{BeatInbox, ToBeat, ToHost};
+use crate::perform::Edges;
+use crate::wire::{codec, seal::SealError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The thread wakes at least this often, so that progress shows and a failed resync is tried again.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+/// Packets taken from one link in one round: a flood must not starve the other links or the timers.
+const PACKETS_PER_ROUND: usize = 256;
+/// What ends at once leads to further actions, at most this many times a round. Starting a group takes four.
+const ROUNDS_MAX: usize = 64;
+/// The host thread is asked for a sign of life this often, and is a fault of this node after so many times.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+const PINGS_MISSED: u64 = 5;
+
+/// What one run of the thread needs.
+#[derive(Debug)]
+pub struct BeatThread {
+    heart: Cluster,
+    edges: Edges,
+    inbox: BeatInbox,
+    /// Rises with every round: shows that this thread lives.
+    progress: Arc<AtomicU64>,
+    headline: String,
+    usable: Vec<bool>,
+    ping: Ping,
+    leaving_groups: bool,
+}
+
+#[derive(Debug, Default)]
+struct Ping {
+    due: Time,
+    sent: u64,
+    answered: u64,
+}
+
+impl BeatThread {
+    pub fn new(heart: Cluster, edges: Edges, inbox: BeatInbox, progress: Arc<AtomicU64>) -> BeatThread {
+        let usable = vec![false; edges.links.len()];
+        BeatThread {
+            heart,
+            edges,
+            inbox,
+            progress,
+            headline: String::new(),
+            usable,
+            ping: Ping::default(),
+            leaving_groups: false,
+        }
+    }
+
+    /// Until the heart is done, or the daemon is restarted. `first` is folded before anything is decided.
+    pub fn run(mut self, first: Option<Event>) {
+        let watched = self.edges.config.groups.iter().flat_map(|group| &group.addresses);
+        if let Err(error) = self.edges.arp.watch(watched) {
+            let text = format!("cannot watch for answers to ARP probes: {error}; takeovers by silence are not protected");
+            self.edges.journal.note(crate::journal::Level::Error, text);
+        }
+        self.heart.begin(clock::now());
+        if let Some(event) = first {
+            self.heart.fold(event);
+        }
+        self.refresh_interfaces();
+        loop {
+            self.act();
+            self.progress.fetch_add(1, Ordering::Relaxed);
+            if self.edges.exit {
+                self.edges.tell(ToHost::Exit);
+                return;
+            }
+            if self.leaving_groups {
+                return;
+            }
+            self.wait();
+            self.heart.begin(clock::now());
+            self.drain();
+        }
+    }
+
+    fn wait(&self) {
+        let now = clock::now();
+        let next = self.heart.next_deadline().map_or(IDLE_MAX, |at| at.since(now)).min(IDLE_MAX);
+        let timeout = Timespec { tv_sec: next.as_secs() as i64, tv_nsec: i64::from(next.subsec_nanos()) };
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.edges.netlink.fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.edges.arp.fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.inbox.as_fd(), PollFlags::IN),
+        ];
+        fds.extend(self.edges.links.iter().filter_map(|link| Some(PollFd::from_borrowed_fd(link.fd()?, PollFlags::IN))));
+        // An interrupted wait is a short one.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+
+    /// Everything that waits, before anything is decided.
+    fn drain(&mut self) {
+        self.drain_netlink();
+        for index in 0..self.edges.links.len() {
+            self.drain_link(LinkId(index as u8));
+        }
+        self.drain_arp();
+        self.drain_inbox();
+        self.ping_host();
+    }
+
+    fn drain_netlink(&mut self) {
+        let changes = self.edges.netlink.drain();
+        if changes.is_empty() {
+            return;
+        }
+        let config = self.edges.config.clone();
+        for change in changes {
+            let NetChange::AddressRemoved { address, .. } = change else { continue };
+            for id in config.group_ids() {
+                for (index, vip) in config.group(id).addresses.iter().enumerate() {
+                    if vip.address == address && !self.edges.netlink.has(vip) {
+                        self.heart.fold(Event::AddressLost { group: id, index });
+                    }
+                }
+            }
+        }
+        self.refresh_interfaces();
+    }
+
+    /// What interfaces mean for links and groups. The heart ignores what it knows.
+    fn refresh_interfaces(&mut self) {
+        let config = self.edges.config.clone();
+        for group in &config.groups {
+            for interface in &group.interfaces {
+                let up = self.edges.netlink.interface(interface).is_some_and(|state| state.carrier);
+                self.heart.fold(Event::Interface { interface: interface.clone(), up });
+            }
+        }
+        for (index, link) in self.edges.links.iter_mut().enumerate() {
+            link.refresh(self.edges.netlink.interface(&config.links[index].interface));
+            let usable = link.usable();
+            if self.usable[index] != usable {
+                self.usable[index] = usable;
+                self.heart.fold(Event::Link { link: LinkId(index as u8), usable });
+            }
+        }
+    }
+
+    fn drain_link(&mut self, id: LinkId) {
+        let mut buffer = [0; codec::MAX_LEN];
+        let index = usize::from(id.0);
+        for _ in 0..PACKETS_PER_ROUND {
+            let Some(length) = self.edges.links[index].receive(&mut buffer) else { return };
+            self.packet(id, &buffer[..length]);
+        }
+    }
+
+    fn packet(&mut self, id: LinkId, packet: &[u8]) {
+        let cluster_tag = self.edges.config.cluster_tag;
+        let opened = self.edges.keys.open(packet);
+        let body = &packet[..packet.len().saturating_sub(crate::wire::seal::SEAL_LEN)];
+        let other_cluster = codec::peek_cluster(body).is_some_and(|tag| tag != cluster_tag);
+        let message = match opened {
+            _ if other_cluster => Err(Dropped::OtherCluster),
+            Err(SealError::Short) => Err(Dropped::Garbage),
+            Err(_) if codec::peek_cluster(body).is_none() => Err(Dropped::Garbage),
+            Err(SealError::UnknownKey(_) | SealError::WrongTag) => Err(Dropped::Key),
+            Ok(body) => codec::decode(body).map_err(|_| Dropped::Garbage),
+        };
+        let dropped = match message {
+            Ok(message) => match self.heart.hear(id, &message) {
+                Heard::News(_) | Heard::Duplicate | Heard::Stranger => None,
+                Heard::Replay => Some(Dropped::Replay),
+                Heard::UnknownSender | Heard::OwnName => Some(Dropped::Sender),
+            },
+            Err(dropped) => Some(dropped),
+        };
+        self.count(id, dropped);
+    }
+
+    fn count(&mut self, id: LinkId, dropped: Option<Dropped>) {
+        let counters = self.edges.links[usize::from(id.0)].counters_mut();
+        let counter = match dropped {
+            None => return,
+            Some(Dropped::Garbage) => &mut counters.dropped_garbage,
+            Some(Dropped::Key) => &mut counters.dropped_key,
+            Some(Dropped::OtherCluster) => &mut counters.dropped_other_cluster,
+            Some(Dropped::Sender) => &mut counters.dropped_sender,
+            Some(Dropped::Replay) => &mut counters.dropped_replay,
+        };
+        *counter += 1;
+        // The first one, then each time their number has doubled: evidence without a flood.
+        if let (true, Some(dropped)) = (counter.is_power_of_two(), dropped) {
+            let (total, link) = (*counter, &self.edges.config.link(id).name);
+            let text = format!("link {link}: dropped a packet ({}); {total} so far", dropped.reason());
+            self.edges.journal.note(crate::journal::Level::Warning, text);
+        }
+    }
+
+    fn drain_arp(&mut self) {
+        while let Some(seen) = self.edges.arp.receive(self.edges.netlink.table()) {
+            let config = self.edges.config.clone();
+            for id in config.group_ids() {
+                for (index, vip) in config.group(id).addresses.iter().enumerate() {
+                    if vip.address == seen.address && vip.interface == seen.interface {
+                        self.heart.fold(Event::ProbeAnswer { group: id, index, mac: seen.mac });
+                    }
+                }
+            }
+        }
+    }
+
+    fn drain_inbox(&mut self) {
+        let messages: Vec<ToBeat> = self.inbox.drain().collect();
+        for message in messages {
+            match message {
+                ToBeat::Event(event) => self.heart.fold(event),
+                ToBeat::Inspected { op, all_active, any_active } => {
+                    if let Some(event) = self.edges.inspected(op, all_active, any_active) {
+                        self.heart.fold(event);
+                    }
+                }
+                ToBeat::Status { request } => {
+                    let mut status = self.heart.status();
+                    for (link, edge) in status.links.iter_mut().zip(&self.edges.links) {
+                        link.counters = *edge.counters();
+                    }
+                    self.edges.tell(ToHost::Status { request, status: Box::new(status) });
+                }
+                ToBeat::Keys(keys) => self.edges.keys = keys,
+                ToBeat::Pong(number) => self.ping.answered = self.ping.answered.max(number),
+                ToBeat::ExitLeavingGroups => self.leaving_groups = true,
+            }
+        }
+    }
+
+    fn ping_host(&mut self) {
+        let now = clock::now();
+        if now < self.ping.due {
+            return;
+        }
+        self.ping.due = now + PING_INTERVAL;
+        self.ping.sent += 1;
+        // Without room it is not answered either, which is what we want to know.
+        let _ = self.edges.host.try_send(ToHost::Ping(self.ping.sent));
+        let answering = self.ping.sent - self.ping.answered <= PINGS_MISSED;
+        self.heart.fold(Event::HostThread { answering });
+        // A bind that failed has no other sign of when to be tried again.
+        self.refresh_interfaces();
+    }
+
+    /// Decides and performs until nothing more follows at once.
+    fn act(&mut self) {
+        self.edges.retry();
+        for _ in 0..ROUNDS_MAX {
+            let actions = self.heart.decide(clock::now());
+            let changed = !actions.is_empty();
+            let ended: Vec<Event> = actions.into_iter().filter_map(|action| self.edges.perform(action)).collect();
+            if changed {
+                self.tell_headline();
+            }
+            if ended.is_empty() {
+                return;
+            }
+            for event in ended {
+                self.heart.fold(event);
+            }
+        }
+    }
+
+    fn tell_headline(&mut self) {
+        let headline = self.heart.headline();
+        if headline != self.headline {
+            self.headline.clone_from(&headline);
+            self.edges.tell(ToHost::Headline(headline));
+        }
+    }
+}
+
+/// Why a packet was not heard.
+#[derive(Clone, Copy, Debug)]
+enum Dropped {
+    Garbage,
+    Key,
+    OtherCluster,
+    Sender,
+    Replay,
+}
+
+impl Dropped {
+    fn reason(self) -> &'static str {
+        match self {
+            Dropped::Garbage => "no hafailover packet, or of another version",
+            Dropped::Key => "its key is unknown or its seal is wrong: compare authkeys on all nodes",
+            Dropped::OtherCluster => "of another cluster: its name differs",
+            Dropped::Sender => "its sender is no other node of this cluster",
+            Dropped::Replay => "old, or of a daemon that no longer runs",
+        }
+    }
+}

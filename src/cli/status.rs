@@ -7,7 +7,11 @@ pub(super) fn table(status: &Status) -> String {
     let mut parts = vec![format!("cluster {}, seen by {} ({})", status.cluster, status.node, status.state)];
     parts.push(columns("GROUP", &["OWNER", "HERE", "WHY"], status.groups.iter().map(group_row)));
     parts.push(columns("NODE", &["STATE", "HEARD", "CONFIGURATION"], status.nodes.iter().map(node_row)));
-    parts.push(columns("LINK", &["INTERFACE", "STATE", "HEARD FROM", "LOST", "DROPPED"], status.links.iter().map(link_row)));
+    parts.push(columns(
+        "LINK",
+        &["INTERFACE", "STATE", "HEARD FROM", "LOST", "DROPPED"],
+        status.links.iter().map(link_row),
+    ));
     parts.push(if status.attention.is_empty() {
         "All is well.".to_owned()
     } else {

@@ -20,33 +20,69 @@ pub enum Action {
     Send(Message),
     /// Write `/run/hafailover/held/GROUP` and, with [`HeldPhase::Granted`], the grant file; with
     /// [`HeldPhase::Stopping`], remove the grant file. Answers with `Finished`.
-    Hold { op: OpId, group: GroupId, grant: Grant, phase: HeldPhase },
+    Hold {
+        op: OpId,
+        group: GroupId,
+        grant: Grant,
+        phase: HeldPhase,
+    },
     /// The group is confirmed stopped: remove what `Hold` wrote.
-    Forget { group: GroupId },
+    Forget {
+        group: GroupId,
+    },
     /// Look at members and addresses. Ends with `Outcome::Inspected`.
-    Inspect { op: OpId, group: GroupId },
+    Inspect {
+        op: OpId,
+        group: GroupId,
+    },
     /// Add all addresses, in one go. With `adopt`, one that is there already is ours (a crash between the two);
     /// without, it is a failure. Ends `Done` only if all are there; on failure those added by this call are removed again.
-    AddAddresses { op: OpId, group: GroupId, adopt: bool },
+    AddAddresses {
+        op: OpId,
+        group: GroupId,
+        adopt: bool,
+    },
     /// Remove all addresses; one that is not there is `Done`.
-    RemoveAddresses { op: OpId, group: GroupId },
+    RemoveAddresses {
+        op: OpId,
+        group: GroupId,
+    },
     /// Put one address back that was removed behind our back.
-    RepairAddress { group: GroupId, index: usize },
+    RepairAddress {
+        group: GroupId,
+        index: usize,
+    },
     /// One round of announcements (ARP request and reply form) for each address.
-    Announce { group: GroupId },
+    Announce {
+        group: GroupId,
+    },
     /// Ask the network once who has each address.
-    Probe { group: GroupId },
+    Probe {
+        group: GroupId,
+    },
     /// Start the target and wait until every member is active.
-    StartMembers { op: OpId, group: GroupId },
+    StartMembers {
+        op: OpId,
+        group: GroupId,
+    },
     /// Stop the target and every member; `Done` only if each was verified inactive with an empty cgroup.
-    StopMembers { op: OpId, group: GroupId },
+    StopMembers {
+        op: OpId,
+        group: GroupId,
+    },
     /// Verify once more that every member is inactive with an empty cgroup.
-    VerifyStopped { op: OpId, group: GroupId },
+    VerifyStopped {
+        op: OpId,
+        group: GroupId,
+    },
     /// Keep on disk, when there is time. Later ones replace earlier ones.
     Save(Saved),
     /// Tell the journal, the bus and `STATUS=`.
     Report(Change),
-    Reply { request: RequestId, answer: Answer },
+    Reply {
+        request: RequestId,
+        answer: Answer,
+    },
     /// Everything is confirmed: the process may end.
     Exit,
 }

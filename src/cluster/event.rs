@@ -9,21 +9,46 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// An authentic message of this cluster, from another node.
-    Heartbeat { link: LinkId, message: Message },
+    Heartbeat {
+        link: LinkId,
+        message: Message,
+    },
     /// A heartbeat link became usable (socket bound, carrier) or stopped being so.
-    Link { link: LinkId, usable: bool },
+    Link {
+        link: LinkId,
+        usable: bool,
+    },
     /// The carrier of a service interface (one that a group requires).
-    Interface { interface: String, up: bool },
+    Interface {
+        interface: String,
+        up: bool,
+    },
     /// An address of a group that runs here was removed behind our back.
-    AddressLost { group: GroupId, index: usize },
+    AddressLost {
+        group: GroupId,
+        index: usize,
+    },
     /// Somebody else answers for an address of this group.
-    ProbeAnswer { group: GroupId, index: usize, mac: [u8; 6] },
+    ProbeAnswer {
+        group: GroupId,
+        index: usize,
+        mac: [u8; 6],
+    },
     /// Whether systemd has loaded our guards for this group; `None` = they are in place.
-    Guard { group: GroupId, fault: Option<String> },
+    Guard {
+        group: GroupId,
+        fault: Option<String>,
+    },
     /// A member of a running group stopped for good, without our doing.
-    MemberDown { group: GroupId, unit: String, reason: String },
+    MemberDown {
+        group: GroupId,
+        unit: String,
+        reason: String,
+    },
     /// The group's target was stopped by hand: means `hafailoverctl stop`.
-    TargetStopped { group: GroupId },
+    TargetStopped {
+        group: GroupId,
+    },
     /// The host is going down; systemd stops the members itself.
     HostStopping,
     /// The daemon was told to stop: hand over and leave.
@@ -31,12 +56,20 @@ pub enum Event {
     /// This process runs because the daemon died and will not be started again: stop what it left, confirm, exit.
     DaemonDied,
     /// The host thread does not answer (or does again).
-    HostThread { answering: bool },
+    HostThread {
+        answering: bool,
+    },
     /// The configuration on disk differs from the running one (`None` = it does not).
     Pending(Option<String>),
-    Command { request: RequestId, command: Command },
+    Command {
+        request: RequestId,
+        command: Command,
+    },
     /// The end of an action that carried an id.
-    Finished { op: OpId, outcome: Outcome },
+    Finished {
+        op: OpId,
+        outcome: Outcome,
+    },
 }
 
 /// What an operator may ask for.
@@ -74,6 +107,23 @@ pub struct Actual {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Saved {
     pub groups: BTreeMap<String, SavedGroup>,
+}
+
+impl Saved {
+    /// Of two memories the one that says more, group by group: the copy in `/run` is newer than the disk's, but ends with the boot.
+    pub fn merge(&mut self, other: Saved) {
+        for (name, theirs) in other.groups {
+            let mine = self.groups.entry(name).or_default();
+            let newer = match (&theirs.record, &mine.record) {
+                (Some(theirs), Some(mine)) => theirs.supersedes(mine),
+                (theirs, mine) => theirs.is_some() && mine.is_none(),
+            };
+            if newer {
+                mine.record = theirs.record;
+            }
+            mine.order = mine.order.max(theirs.order);
+        }
+    }
 }
 
 /// What an earlier run of the daemon, in this boot, left in `/run`.

@@ -29,11 +29,41 @@ impl Grant {
     }
 }
 
-/// The highest grant this node promised or learned, and whether its holder released exactly it.
+/// The highest grant this node promised or learned, and how far its holder has let go of it.
+///
+/// A record names exactly one node that may start the group without proof by silence, its [`Record::keeper`]: the
+/// owner, or the node that the owner gave the group to when it released it. Naming an heir is final: it can be undone only
+/// by the heir, under a higher epoch. So a release that is lost, doubled or late starts nothing twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
     pub grant: Grant,
+    /// Every stop was confirmed: nothing runs under this grant, nor ever will (rule 7).
     pub released: bool,
+    pub heir: Option<NodeId>,
+}
+
+impl Record {
+    pub fn owned(grant: Grant) -> Record {
+        Record { grant, released: false, heir: None }
+    }
+
+    /// Who may start the group next without waiting for silence.
+    pub fn keeper(&self) -> NodeId {
+        self.heir.filter(|_| self.released).unwrap_or(self.grant.node)
+    }
+
+    /// Whether `self` says more than `other`: a higher grant, or more of the same grant's end. Only a grant's own node
+    /// moves it from owned to released to given away, so the further one is the newer one.
+    pub fn supersedes(&self, other: &Record) -> bool {
+        if self.grant == other.grant {
+            return (self.released, self.heir.is_some()) > (other.released, other.heir.is_some());
+        }
+        // The same epoch and node from another boot: the order of boots is unknown, the release decides.
+        if (self.grant.epoch, self.grant.node) == (other.grant.epoch, other.grant.node) {
+            return self.released && !other.released;
+        }
+        self.grant.beats(&other.grant)
+    }
 }
 
 /// The operator's last word on whether a group may run at all. The higher one wins on every node.

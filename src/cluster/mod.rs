@@ -2,14 +2,24 @@
 //!
 //! One round: [`Cluster::begin`] (the time, own lateness) → [`Cluster::fold`] for every event that waits →
 //! [`Cluster::decide`] → actions; [`Cluster::next_deadline`] says when to come again at the latest.
+//!
+//! Effects follow from desired against actual, computed afresh in every round; none hangs on a transition. Order of the parts:
+//! `view` (what was heard) → `placement` (who should own) → `takeover` (may this node?) → `group` (the next step).
 
 pub mod action;
+mod command;
+mod describe;
 pub mod event;
 pub mod grant;
+mod group;
+pub mod placement;
 pub mod report;
+mod say;
 pub mod status;
 pub mod takeover;
 pub mod time;
+mod timers;
+mod view;
 
 pub use action::{Action, Answer, OpId, RequestId};
 pub use event::{Actual, Command, Event, Held, HeldPhase, Outcome, Saved};
@@ -17,3 +27,552 @@ pub use grant::{BootId, Epoch, Grant, Incarnation, Order, Record, SavedGroup};
 pub use report::Change;
 pub use status::Status;
 pub use time::Time;
+pub use view::Heard;
+
+use crate::config::model::{Config, GroupId, LinkId, NodeId};
+use crate::wire::{Message, Role};
+use command::Waiting;
+use group::{Group, Phase};
+use placement::{Candidate, Fitness};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use takeover::Gate;
+use timers::{Timer, Timers};
+use view::{PeerState, View};
+
+/// Who this run of the daemon is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub incarnation: Incarnation,
+    pub boot: BootId,
+}
+
+/// The heart: all that this node knows and decides.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    config: Arc<Config>,
+    identity: Identity,
+    now: Time,
+    /// When this node asked to be woken: later than that is its own lateness.
+    expected: Option<Time>,
+    sequence: u64,
+    ops: u64,
+    joined: bool,
+    /// When joining ends without having heard everyone; known since the first usable link.
+    initdead_at: Option<Time>,
+    /// Woke later than the deadtime: listens before it speaks.
+    asleep: bool,
+    leaving: bool,
+    host_stopping: bool,
+    /// This run only cleans up after a daemon that died for good.
+    died: bool,
+    exited: bool,
+    /// The wait for acknowledgements of the last releases has begun.
+    leave_waited: bool,
+    host_answers: bool,
+    pending: Option<String>,
+    view: View,
+    groups: Vec<Group>,
+    timers: Timers,
+    waiting: BTreeMap<RequestId, Waiting>,
+    /// Peers should hear of a change before the next heartbeat is due.
+    speak: bool,
+    unsaved: bool,
+    out: Vec<Action>,
+}
+
+impl Cluster {
+    /// `held` is what an earlier run of the daemon in this boot left; `saved` what any earlier run left on disk.
+    pub fn new(config: Arc<Config>, identity: Identity, saved: &Saved, held: &[Held], now: Time) -> Cluster {
+        let groups = config.group_ids().map(|id| {
+            let name = &config.group(id).name;
+            let held = held.iter().find(|held| held.group == *name);
+            let mut group = Group::new(id, held.map(|held| (held.grant, held.phase)));
+            if let Some(saved) = saved.groups.get(name) {
+                group.record = saved.record;
+                group.order = saved.order;
+            }
+            // What is held may be newer than what was written to disk.
+            if let Some(owned) = held.map(|held| Record::owned(held.grant)) {
+                if group.record.is_none_or(|record| owned.supersedes(&record)) {
+                    group.record = Some(owned);
+                }
+            }
+            group
+        });
+        let mut cluster = Cluster {
+            identity,
+            now,
+            expected: None,
+            sequence: 0,
+            ops: 0,
+            joined: config.nodes.len() < 2,
+            initdead_at: None,
+            asleep: false,
+            leaving: false,
+            host_stopping: false,
+            died: false,
+            exited: false,
+            leave_waited: false,
+            host_answers: true,
+            pending: None,
+            view: View::new(&config, now),
+            groups: groups.collect(),
+            timers: Timers::default(),
+            waiting: BTreeMap::new(),
+            speak: true,
+            unsaved: false,
+            out: Vec::new(),
+            config,
+        };
+        for id in cluster.config.group_ids() {
+            cluster.inspect(id);
+        }
+        cluster
+    }
+
+    /// Begins a round. What this node was late by is not held against its peers; asleep for longer than the deadtime,
+    /// it will read before it speaks.
+    pub fn begin(&mut self, now: Time) {
+        let now = now.max(self.now);
+        let late = self.expected.map_or(Duration::ZERO, |expected| now.since(expected));
+        self.now = now;
+        if late.is_zero() {
+            return;
+        }
+        self.view.late(late, self.config.timing.deadtime);
+        if late > self.config.timing.deadtime {
+            self.asleep = true;
+            self.timers.arm(Timer::Awake, now + self.config.timing.keepalive);
+            self.report(Change::Slept { gap: late });
+        }
+        self.expected = None;
+    }
+
+    /// Takes one event in. Silence never expires here.
+    pub fn fold(&mut self, event: Event) {
+        match event {
+            Event::Heartbeat { link, message } => {
+                self.hear(link, &message);
+            }
+            Event::Link { link, usable } => self.link(link, usable),
+            Event::Interface { interface, up } => {
+                if self.view.interfaces.insert(interface.clone(), up) != Some(up) {
+                    self.report(if up {
+                        Change::InterfaceUp { interface }
+                    } else {
+                        Change::InterfaceDown { interface }
+                    });
+                    self.speak = true;
+                }
+            }
+            Event::AddressLost { group, index } => self.address_lost(group, index),
+            Event::ProbeAnswer { group, index, mac } => self.probe_answered(group, index, mac),
+            Event::Guard { group, fault } => self.guard(group, fault),
+            Event::MemberDown { group, unit, reason } => self.member_down(group, unit, reason),
+            Event::TargetStopped { group } => self.order(group, true),
+            Event::HostStopping if !self.host_stopping => {
+                self.host_stopping = true;
+                self.speak = true;
+                self.report(Change::HostStopping);
+            }
+            Event::HostStopping => {}
+            Event::Leave => self.leave(),
+            Event::DaemonDied => {
+                self.died = true;
+                self.leave();
+            }
+            Event::HostThread { answering } => {
+                if self.host_answers != answering {
+                    self.host_answers = answering;
+                    self.report(if answering { Change::HostThreadBack } else { Change::HostThreadStuck });
+                }
+            }
+            Event::Pending(what) => {
+                if self.pending != what {
+                    self.report(what.clone().map_or(Change::ConfigSettled, |what| Change::ConfigPending { what }));
+                    self.pending = what;
+                }
+            }
+            Event::Command { request, command } => self.command(request, command),
+            Event::Finished { op, outcome } => self.finished(op, outcome),
+        }
+    }
+
+    /// A message that was opened. Says what became of it, for the link's counters.
+    pub fn hear(&mut self, link: LinkId, message: &Message) -> Heard {
+        let mut changes = Vec::new();
+        let mine = (self.identity.incarnation, self.sequence);
+        let config = self.config.clone();
+        let heard = self.view.hear(self.now, &config, mine, link, message, &mut changes);
+        for change in changes {
+            // One that came (back) should hear us before our next heartbeat is due.
+            self.speak |= matches!(change, Change::NodeJoined { .. } | Change::NodeReturned { .. });
+            self.report(change);
+        }
+        match heard {
+            Heard::News(node) => self.learn(node),
+            Heard::Stranger => self.speak = true,
+            Heard::OwnName => self.report(Change::NameTaken { node: config.me }),
+            Heard::Duplicate | Heard::Replay | Heard::UnknownSender => {}
+        }
+        heard
+    }
+
+    /// Everything that waits was folded: expire silence, and decide.
+    pub fn decide(&mut self, now: Time) -> Vec<Action> {
+        self.now = now.max(self.now);
+        for timer in self.timers.expired(self.now) {
+            self.due(timer);
+        }
+        let mut changes = Vec::new();
+        self.view.expire(self.now, &self.config.timing, &mut changes);
+        for change in changes {
+            self.report(change);
+        }
+        self.join();
+        for id in self.config.clone().group_ids() {
+            self.probe(id);
+            self.step(id);
+        }
+        self.answer_waiting();
+        self.depart();
+        self.say();
+        self.expected = self.next_deadline();
+        std::mem::take(&mut self.out)
+    }
+
+    /// When `decide` has something to do at the latest.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let silence = self.view.next_silence(&self.config.timing);
+        [self.timers.next(), silence, self.next_probe()].into_iter().flatten().min()
+    }
+
+    fn due(&mut self, timer: Timer) {
+        match timer {
+            Timer::Beat => self.speak = true,
+            Timer::Initdead => {
+                if !self.joined {
+                    self.finish_join(true);
+                }
+            }
+            Timer::Awake => {
+                self.asleep = false;
+                self.speak = true;
+            }
+            Timer::Op(op) => self.timed_out(op),
+            Timer::Announce(id) => self.announce(id),
+            Timer::StopAgain(id) => self.stop_step(id),
+            Timer::InspectAgain(id) => self.inspect(id),
+            Timer::MoveOver(id) => self.group_mut(id).move_to = None,
+            Timer::Request(request) => self.request_over(request),
+            // They only bring about a round.
+            Timer::Probe(_) | Timer::ProbeAnswer(_) | Timer::PassAgain(_) | Timer::LeaveOver => {}
+        }
+    }
+
+    fn link(&mut self, link: LinkId, usable: bool) {
+        if self.view.links.insert(link, usable) == Some(usable) {
+            return;
+        }
+        self.report(if usable { Change::LinkUsable { link } } else { Change::LinkUnusable { link } });
+        if usable {
+            self.speak = true;
+            if self.initdead_at.is_none() {
+                let at = self.now + self.config.timing.initdead;
+                self.initdead_at = Some(at);
+                self.timers.arm(Timer::Initdead, at);
+            }
+        }
+    }
+
+    fn guard(&mut self, id: GroupId, fault: Option<String>) {
+        if self.group(id).guard == fault {
+            return;
+        }
+        match &fault {
+            Some(reason) => self.report(Change::GuardFault { group: id, reason: reason.clone() }),
+            None if self.joined => self.report(Change::GuardBack { group: id }),
+            None => {}
+        }
+        self.group_mut(id).guard = fault;
+        self.speak = true;
+    }
+
+    /// Takes over what a peer knows: the higher record, the higher order.
+    fn learn(&mut self, node: NodeId) {
+        for id in self.config.clone().group_ids() {
+            let Some(says) = self.view.says(node, id) else { continue };
+            if let Some(theirs) = says.record {
+                if self.group(id).record.is_none_or(|mine| theirs.supersedes(&mine)) {
+                    self.set_record(id, theirs);
+                    self.settle_record(id);
+                }
+            }
+            if says.order > self.group(id).order {
+                self.set_order(id, says.order);
+            }
+            self.compare(id, node, says.role, says.record);
+        }
+    }
+
+    /// Two owners: the lower grant stops (in `step`), the higher one announces its addresses, at once and after the other's end.
+    fn compare(&mut self, id: GroupId, peer: NodeId, role: Role, record: Option<Record>) {
+        let claim = self.group(id).claim();
+        let theirs = record.filter(|record| role.claims() && record.grant.node == peer).map(|record| record.grant);
+        match (claim, theirs) {
+            (Some(mine), Some(theirs)) if self.group(id).rival.is_none() => {
+                let keep = mine.beats(&theirs);
+                self.group_mut(id).rival = Some(peer);
+                self.report(Change::TwoOwners { group: id, peer, mine: mine.epoch, theirs: theirs.epoch, keep });
+                if keep {
+                    self.speak = true;
+                    self.announce_anew(id);
+                }
+            }
+            (Some(_), Some(_)) => {}
+            _ if self.group(id).rival == Some(peer) && role == Role::Idle => {
+                self.group_mut(id).rival = None;
+                self.report(Change::TwoOwnersOver { group: id, peer });
+                self.announce_anew(id);
+            }
+            _ => {
+                if claim.is_none() {
+                    self.group_mut(id).rival = None;
+                }
+            }
+        }
+    }
+
+    fn join(&mut self) {
+        if self.joined || self.died {
+            return;
+        }
+        let heard = self.view.peers.values().all(|peer| peer.state.heard());
+        if heard {
+            self.finish_join(false);
+        }
+    }
+
+    fn finish_join(&mut self, alone: bool) {
+        self.joined = true;
+        self.speak = true;
+        self.timers.disarm(Timer::Initdead);
+        self.report(Change::Joined { alone });
+    }
+
+    /// At most one step of one group, from what is to what should be.
+    fn step(&mut self, id: GroupId) {
+        let desired = self.desired(id);
+        self.group_mut(id).desired = desired;
+        if self.group(id).claim().is_some() {
+            if let Some(reason) = self.must_stop(id, desired) {
+                self.stop(id, reason);
+            }
+            return;
+        }
+        if self.group(id).phase != Phase::Idle {
+            return self.block(id, self.unfit_reason(id));
+        }
+        if desired != Some(self.config.me) {
+            if let Some(heir) = desired {
+                self.pass(id, heir);
+            }
+            let nowhere = desired.is_none() && self.joined && !self.leaving && !self.group(id).order.stopped;
+            return self.block(id, if nowhere { self.nowhere_reason(id) } else { None });
+        }
+        match self.gate(id) {
+            Gate::Start(proof) => {
+                self.block(id, None);
+                self.start(id, proof);
+            }
+            Gate::Wait(_) => self.block(id, None),
+            Gate::Blocked(reason) => self.block(id, Some(reason)),
+        }
+    }
+
+    fn must_stop(&self, id: GroupId, desired: Option<NodeId>) -> Option<String> {
+        let group = self.group(id);
+        let claim = group.claim()?;
+        let name = |node: NodeId| &self.config.node(node).name;
+        if let Some(record) = group.record.filter(|record| record.grant != claim) {
+            let (node, epoch) = (name(record.grant.node), record.grant.epoch.0);
+            return Some(format!("{node} owns it under the higher epoch {epoch}"));
+        }
+        if group.order.stopped {
+            return Some("an operator stopped it".into());
+        }
+        if self.host_stopping {
+            return Some("this host is going down".into());
+        }
+        if self.leaving {
+            return Some("this node is leaving".into());
+        }
+        if let Some(reason) = &group.banned {
+            return Some(reason.clone());
+        }
+        let to = desired.filter(|node| *node != self.config.me)?;
+        // Nobody is served by a stop that leads nowhere.
+        let reason = if group.move_to == Some(to) {
+            format!("an operator moves it to {}", name(to))
+        } else if self.fitness(id, self.config.me) < Fitness::Good {
+            format!("{}; {} can run it", self.unfit_reason(id).unwrap_or_default(), name(to))
+        } else {
+            format!("{} is preferred and well (Failback=yes)", name(to))
+        };
+        Some(reason)
+    }
+
+    /// Gives a group that this node keeps, and does not run, to the node that should own it.
+    fn pass(&mut self, id: GroupId, heir: NodeId) {
+        let heard = self.view.peer(heir).is_some_and(|peer| peer.state == PeerState::Alive && peer.joined);
+        let quiet =
+            self.view.peers.keys().all(|node| self.view.says(*node, id).is_none_or(|says| says.role == Role::Idle));
+        if self.keeper(id) != self.config.me
+            || !heard
+            || !quiet
+            || self.asleep
+            || self.timers.armed(Timer::PassAgain(id))
+        {
+            return;
+        }
+        let own = self.group(id).record.filter(|record| record.grant.node == self.config.me && record.heir.is_none());
+        // What was given to this node is given on under an epoch of its own, in which nothing ran.
+        let record = own.unwrap_or_else(|| Record::owned(self.new_grant(id)));
+        self.set_record(id, Record { released: true, heir: Some(heir), ..record });
+        self.timers.arm(Timer::PassAgain(id), self.now + self.config.timing.deadtime);
+        self.speak = true;
+    }
+
+    fn block(&mut self, id: GroupId, reason: Option<String>) {
+        if self.group(id).blocked == reason {
+            return;
+        }
+        match &reason {
+            Some(reason) => self.report(Change::GroupBlocked { group: id, reason: reason.clone() }),
+            None => self.report(Change::GroupUnblocked { group: id }),
+        }
+        self.group_mut(id).blocked = reason;
+    }
+
+    fn desired(&self, id: GroupId) -> Option<NodeId> {
+        let group = self.group(id);
+        let config = self.config.group(id);
+        let me = self.config.me;
+        let candidates: Vec<Candidate> = config
+            .nodes
+            .iter()
+            .map(|node| Candidate {
+                node: *node,
+                present: *node == me || self.view.peer(*node).is_some_and(|peer| peer.state.heard()),
+                joined: *node == me || self.view.peer(*node).is_some_and(|peer| peer.joined),
+                fitness: self.fitness(id, *node),
+            })
+            .collect();
+        let owner = self.owner(id);
+        let heir = match owner {
+            Some(owner) => group.move_to.filter(|_| owner == me),
+            None => group.record.filter(|record| record.released).and_then(|record| record.heir).or(group.move_to),
+        };
+        placement::desired(config, group.order.stopped, &candidates, owner, heir)
+    }
+
+    /// Who claims the group, the highest grant first.
+    fn owner(&self, id: GroupId) -> Option<NodeId> {
+        let mine = self.group(id).claim();
+        let peers = self.view.peers.iter().filter(|(_, peer)| peer.state.heard()).filter_map(|(node, _)| {
+            let says = self.view.says(*node, id)?;
+            let record = says.record.filter(|record| says.role.claims() && record.grant.node == *node)?;
+            Some(record.grant)
+        });
+        let highest = mine.into_iter().chain(peers).reduce(|best, next| if next.beats(&best) { next } else { best });
+        highest.map(|grant| grant.node)
+    }
+
+    fn fitness(&self, id: GroupId, node: NodeId) -> Fitness {
+        let config = self.config.group(id);
+        if !config.nodes.contains(&node) {
+            return Fitness::Never;
+        }
+        if node == self.config.me {
+            let group = self.group(id);
+            return if self.leaving || self.host_stopping || group.banned.is_some() {
+                Fitness::Never
+            } else if self.unfit_reason(id).is_some() {
+                Fitness::Poor
+            } else {
+                Fitness::Good
+            };
+        }
+        match (self.view.peer(node), self.view.says(node, id)) {
+            (Some(peer), Some(says)) if says.banned || peer.leaving => Fitness::Never,
+            (Some(_), Some(says)) if says.eligible => Fitness::Good,
+            _ => Fitness::Poor,
+        }
+    }
+
+    /// What stands against this node as owner, without being final.
+    fn unfit_reason(&self, id: GroupId) -> Option<String> {
+        let group = self.group(id);
+        let config = self.config.group(id);
+        let down = config.interfaces.iter().find(|name| self.view.interfaces.get(*name) != Some(&true));
+        if let Some(interface) = down {
+            return Some(format!("interface {interface} has no carrier"));
+        }
+        if group.claim().is_some() {
+            return None;
+        }
+        match &group.phase {
+            Phase::Unknown { found: Some(found), .. } => return Some(found.clone()),
+            Phase::Unknown { .. } => return Some("it is being looked at".into()),
+            Phase::Stopping { failures, .. } if *failures > 0 => return group.blocked.clone(),
+            _ => {}
+        }
+        if let Some(fault) = &group.guard {
+            return Some(fault.clone());
+        }
+        if !self.host_answers && !config.members.is_empty() {
+            return Some("the part of the daemon that speaks to systemd does not answer".into());
+        }
+        None
+    }
+
+    fn nowhere_reason(&self, id: GroupId) -> Option<String> {
+        let group = self.group(id);
+        let mine = group.banned.clone().or_else(|| self.unfit_reason(id));
+        let me = &self.config.node(self.config.me).name;
+        let mut reasons: Vec<String> = mine.map(|reason| format!("{me}: {reason}")).into_iter().collect();
+        for node in self.config.group(id).nodes.iter().filter(|node| **node != self.config.me) {
+            let Some(peer) = self.view.peer(*node) else { continue };
+            let name = &self.config.node(*node).name;
+            let reason = match (peer.state, self.view.says(*node, id)) {
+                (PeerState::Alive | PeerState::Late, Some(says)) if says.banned => "banned after a failure",
+                (PeerState::Alive | PeerState::Late, _) if peer.leaving => "leaving",
+                (PeerState::Alive | PeerState::Late, _) => "not able to (see its own status)",
+                (PeerState::Left, _) => "left",
+                (PeerState::Lost | PeerState::Unheard, _) => "not heard",
+            };
+            reasons.push(format!("{name}: {reason}"));
+        }
+        Some(format!("no node can run it ({})", reasons.join("; ")))
+    }
+
+    fn set_record(&mut self, id: GroupId, record: Record) {
+        self.group_mut(id).record = Some(record);
+        self.unsaved = true;
+        self.speak = true;
+    }
+
+    fn group(&self, id: GroupId) -> &Group {
+        &self.groups[usize::from(id.0)]
+    }
+
+    fn group_mut(&mut self, id: GroupId) -> &mut Group {
+        &mut self.groups[usize::from(id.0)]
+    }
+
+    fn report(&mut self, change: Change) {
+        self.out.push(Action::Report(change));
+    }
+}

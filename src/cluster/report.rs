@@ -8,58 +8,166 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     // nodes
-    NodeJoined { node: NodeId },
+    NodeJoined {
+        node: NodeId,
+    },
     /// Older than warntime; `interval` is what was measured, at recovery too.
-    NodeLate { node: NodeId, interval: Duration },
-    NodeLateOver { node: NodeId, interval: Duration },
-    NodeLost { node: NodeId, silence: Duration },
-    NodeReturned { node: NodeId, silence: Duration, restarted: bool },
-    NodeLeft { node: NodeId },
+    NodeLate {
+        node: NodeId,
+        interval: Duration,
+    },
+    NodeLateOver {
+        node: NodeId,
+        interval: Duration,
+    },
+    NodeLost {
+        node: NodeId,
+        silence: Duration,
+    },
+    NodeReturned {
+        node: NodeId,
+        silence: Duration,
+        restarted: bool,
+    },
+    NodeLeft {
+        node: NodeId,
+    },
     /// This node finished joining: everyone was heard, or initdead passed.
-    Joined { alone: bool },
+    Joined {
+        alone: bool,
+    },
     /// This node woke later than it asked to by more than the deadtime.
-    Slept { gap: Duration },
+    Slept {
+        gap: Duration,
+    },
     /// Another daemon uses this node's name.
-    NameTaken { node: NodeId },
-    ConfigDiffers { node: NodeId, cluster: bool, groups: bool },
-    ConfigAgrees { node: NodeId },
-    ConfigPending { what: String },
+    NameTaken {
+        node: NodeId,
+    },
+    ConfigDiffers {
+        node: NodeId,
+        cluster: bool,
+        groups: bool,
+    },
+    ConfigAgrees {
+        node: NodeId,
+    },
+    ConfigPending {
+        what: String,
+    },
     ConfigSettled,
     HostThreadStuck,
     HostThreadBack,
     // links
-    LinkUsable { link: LinkId },
-    LinkUnusable { link: LinkId },
+    LinkUsable {
+        link: LinkId,
+    },
+    LinkUnusable {
+        link: LinkId,
+    },
     /// A peer is silent on this link while it is heard on another, or on all.
-    LinkSilent { link: LinkId, peer: NodeId, silence: Duration },
-    LinkHeard { link: LinkId, peer: NodeId, silence: Duration },
+    LinkSilent {
+        link: LinkId,
+        peer: NodeId,
+        silence: Duration,
+    },
+    LinkHeard {
+        link: LinkId,
+        peer: NodeId,
+        silence: Duration,
+    },
     // service interfaces
-    InterfaceDown { interface: String },
-    InterfaceUp { interface: String },
+    InterfaceDown {
+        interface: String,
+    },
+    InterfaceUp {
+        interface: String,
+    },
     // groups
-    GroupStarting { group: GroupId, epoch: Epoch, from: Option<NodeId>, proof: Proof },
-    GroupRunning { group: GroupId, epoch: Epoch, took: Duration },
-    GroupAdopted { group: GroupId, epoch: Epoch },
-    GroupStopping { group: GroupId, epoch: Epoch, reason: String },
-    GroupReleased { group: GroupId, epoch: Epoch, took: Duration },
-    GroupStartFailed { group: GroupId, reason: String },
+    GroupStarting {
+        group: GroupId,
+        epoch: Epoch,
+        from: Option<NodeId>,
+        proof: Proof,
+    },
+    GroupRunning {
+        group: GroupId,
+        epoch: Epoch,
+        took: Duration,
+    },
+    GroupAdopted {
+        group: GroupId,
+        epoch: Epoch,
+    },
+    GroupStopping {
+        group: GroupId,
+        epoch: Epoch,
+        reason: String,
+    },
+    GroupReleased {
+        group: GroupId,
+        epoch: Epoch,
+        took: Duration,
+    },
+    GroupStartFailed {
+        group: GroupId,
+        reason: String,
+    },
     /// This node does not try again before `clear` or `start`.
-    GroupBanned { group: GroupId, reason: String },
-    GroupCleared { group: GroupId },
+    GroupBanned {
+        group: GroupId,
+        reason: String,
+    },
+    GroupCleared {
+        group: GroupId,
+    },
     /// Nominated, but something stands in the way; also "nowhere to run".
-    GroupBlocked { group: GroupId, reason: String },
-    GroupUnblocked { group: GroupId },
+    GroupBlocked {
+        group: GroupId,
+        reason: String,
+    },
+    GroupUnblocked {
+        group: GroupId,
+    },
     /// A stop could not be confirmed: nothing is released.
-    StopUnconfirmed { group: GroupId, reason: String },
+    StopUnconfirmed {
+        group: GroupId,
+        reason: String,
+    },
     /// Another node claims the group too.
-    TwoOwners { group: GroupId, peer: NodeId, mine: Epoch, theirs: Epoch, keep: bool },
-    TwoOwnersOver { group: GroupId, peer: NodeId },
-    AddressRepaired { group: GroupId, index: usize },
-    MemberDown { group: GroupId, unit: String, reason: String },
-    OrderStop { group: GroupId },
-    OrderStart { group: GroupId },
-    GuardFault { group: GroupId, reason: String },
-    GuardBack { group: GroupId },
+    TwoOwners {
+        group: GroupId,
+        peer: NodeId,
+        mine: Epoch,
+        theirs: Epoch,
+        keep: bool,
+    },
+    TwoOwnersOver {
+        group: GroupId,
+        peer: NodeId,
+    },
+    AddressRepaired {
+        group: GroupId,
+        index: usize,
+    },
+    MemberDown {
+        group: GroupId,
+        unit: String,
+        reason: String,
+    },
+    OrderStop {
+        group: GroupId,
+    },
+    OrderStart {
+        group: GroupId,
+    },
+    GuardFault {
+        group: GroupId,
+        reason: String,
+    },
+    GuardBack {
+        group: GroupId,
+    },
     HostStopping,
     Leaving,
 }

@@ -1,4 +1,18 @@
-//! Whether this node may start a group now.
+//! Whether this node may start a group now: the proof that nobody else runs it, and the question to the network.
+//! It must not know how a group is started.
+//!
+//! A record names one keeper (see [`super::grant::Record`]): only it starts the group without silence, whatever placement says
+//! on other nodes. So two nodes that hear each other never both start it, even when their views differ for a moment.
+//! Anybody else needs the keeper's silence for a deadtime on all links, and nobody answering for the addresses.
+
+use super::group::Phase;
+use super::time::Time;
+use super::timers::Timer;
+use super::view::PeerState;
+use super::{Action, Cluster};
+use crate::config::model::{GroupId, NodeId};
+use crate::wire::Role;
+use std::time::Duration;
 
 /// Why the former owner cannot be running the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,4 +23,149 @@ pub enum Proof {
     Release,
     /// Nothing was heard of it for the deadtime, on all links, and nobody answered for its addresses.
     Silence,
+}
+
+/// Longest time an answer to an ARP probe is waited for. Neighbours answer within a millisecond.
+const ANSWER_MAX: Duration = Duration::from_millis(100);
+
+/// What the network said about a group's addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Probing {
+    /// Since when it is asked.
+    asked: Option<Time>,
+    /// The last answer: when, for which address, from whom.
+    answer: Option<(Time, usize, [u8; 6])>,
+}
+
+/// Whether a group that placement wants here may start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    Start(Proof),
+    /// The ordinary course of things.
+    Wait(String),
+    /// Something is wrong and an operator should know.
+    Blocked(String),
+}
+
+impl Cluster {
+    pub(super) fn keeper(&self, id: GroupId) -> NodeId {
+        let first = self.config.group(id).nodes.first().copied().unwrap_or(self.config.me);
+        self.group(id).record.map_or(first, |record| record.keeper())
+    }
+
+    pub(super) fn gate(&self, id: GroupId) -> Gate {
+        if !self.joined {
+            return Gate::Wait("this node is still joining the cluster".into());
+        }
+        if self.asleep {
+            return Gate::Wait("this node was asleep and listens first".into());
+        }
+        for (node, _) in self.view.peers.iter().filter(|(_, peer)| peer.state.heard()) {
+            let role = self.view.says(*node, id).map_or(Role::Unknown, |says| says.role);
+            let name = &self.config.node(*node).name;
+            match role {
+                Role::Idle => {}
+                Role::Unknown => return Gate::Wait(format!("{name} does not say that it is not running it")),
+                Role::Stopping => return Gate::Wait(format!("{name} is stopping it")),
+                Role::Starting | Role::Running => return Gate::Wait(format!("{name} claims it")),
+            }
+        }
+        let keeper = self.keeper(id);
+        let record = self.group(id).record;
+        let proof = if keeper == self.config.me {
+            if record.is_some() { Proof::Release } else { Proof::Fresh }
+        } else {
+            let name = &self.config.node(keeper).name;
+            match self.view.peer(keeper).map_or(PeerState::Unheard, |peer| peer.state) {
+                PeerState::Alive | PeerState::Late => {
+                    return Gate::Wait(format!("{name} has it to give or to start"));
+                }
+                PeerState::Left if record.is_some_and(|record| record.released) => Proof::Release,
+                PeerState::Left | PeerState::Lost | PeerState::Unheard => Proof::Silence,
+            }
+        };
+        let group = self.config.group(id);
+        let unheard = |node: &NodeId| {
+            self.view.peer(*node).is_some_and(|peer| matches!(peer.state, PeerState::Lost | PeerState::Unheard))
+        };
+        if group.addresses.is_empty() || (proof != Proof::Silence && !group.nodes.iter().any(unheard)) {
+            return Gate::Start(proof);
+        }
+        self.network_gate(id, proof)
+    }
+
+    /// What neighbours answered to the probe.
+    fn network_gate(&self, id: GroupId, proof: Proof) -> Gate {
+        let probing = &self.group(id).probing;
+        let Some(asked) = probing.asked else {
+            return Gate::Wait("the network is being asked for its addresses".into());
+        };
+        if self.now.since(asked) < self.answer_wait() {
+            return Gate::Wait("the network is being asked for its addresses".into());
+        }
+        match probing.answer {
+            Some((at, index, mac)) if self.now.since(at) < self.config.timing.deadtime => {
+                let address = self.config.group(id).addresses[index].address;
+                let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+                Gate::Blocked(format!(
+                    "{address} answers from {mac}: a host that is not heard is alive and has it; mend the heartbeat links, \
+                     or switch that host off"
+                ))
+            }
+            _ => Gate::Start(proof),
+        }
+    }
+
+    fn answer_wait(&self) -> Duration {
+        let timing = &self.config.timing;
+        ((timing.deadtime.saturating_sub(timing.warntime)) / 2).min(ANSWER_MAX)
+    }
+
+    /// Asks the network from warntime on, every keepalive, for what this node may have to take.
+    pub(super) fn probe(&mut self, id: GroupId) {
+        if !self.probe_wanted(id) {
+            if self.group(id).probing != Probing::default() {
+                self.group_mut(id).probing = Probing::default();
+                self.timers.disarm(Timer::Probe(id));
+                self.timers.disarm(Timer::ProbeAnswer(id));
+            }
+            return;
+        }
+        if self.timers.armed(Timer::Probe(id)) {
+            return;
+        }
+        self.out.push(Action::Probe { group: id });
+        self.timers.arm(Timer::Probe(id), self.now + self.config.timing.keepalive);
+        let now = self.now;
+        if self.group(id).probing.asked.is_none() {
+            self.group_mut(id).probing.asked = Some(now);
+            self.timers.arm(Timer::ProbeAnswer(id), now + self.answer_wait());
+        }
+    }
+
+    fn probe_wanted(&self, id: GroupId) -> bool {
+        let group = self.group(id);
+        let config = self.config.group(id);
+        let here = group.phase == Phase::Idle && group.banned.is_none() && config.nodes.contains(&self.config.me);
+        let join_near = self.joined || self.initdead_at.is_some_and(|at| self.now + self.config.timing.deadtime >= at);
+        let silent = self.view.peers.iter().any(|(node, peer)| {
+            config.nodes.contains(node) && matches!(peer.state, PeerState::Late | PeerState::Lost | PeerState::Unheard)
+        });
+        here && !group.order.stopped && !config.addresses.is_empty() && join_near && silent && !self.leaving
+    }
+
+    /// When this node, still joining, begins to ask.
+    pub(super) fn next_probe(&self) -> Option<Time> {
+        let at = self.initdead_at.filter(|_| !self.joined)? - self.config.timing.deadtime;
+        (at > self.now).then_some(at)
+    }
+
+    pub(super) fn probe_answered(&mut self, id: GroupId, index: usize, mac: [u8; 6]) {
+        let now = self.now;
+        if self.group(id).probing.asked.is_none() {
+            return;
+        }
+        self.group_mut(id).probing.answer = Some((now, index, mac));
+        self.timers.arm(Timer::ProbeAnswer(id), now + self.config.timing.deadtime);
+    }
 }

@@ -1,32 +1,33 @@
 //! What a configuration means, after all of it was found to be sound. Pure data: the heart reads it.
 //! It must not know files, TOML or unit syntax.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// Position of a node in [`Config::nodes`]. Meaningful on this host only; the wire carries [`NodeTag`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u8);
 
 /// Position of a link in [`Config::links`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LinkId(pub u8);
 
 /// Position of a group in [`Config::groups`]. Meaningful on this host only; the wire carries [`GroupTag`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GroupId(pub u16);
 
 /// A node on the wire: the first two bytes of SHA-256 of its name. `check` refuses collisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeTag(pub u16);
 
 /// A group on the wire: the first four bytes of SHA-256 of its name. `check` refuses collisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GroupTag(pub u32);
 
 /// The whole configuration of this node: the cluster's file, the host's file and the groups.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// `[cluster] name`.
     pub cluster: String,
@@ -47,13 +48,13 @@ pub struct Config {
     pub groups_digest: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeConfig {
     pub name: String,
     pub tag: NodeTag,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     pub keepalive: Duration,
     pub warntime: Duration,
@@ -62,7 +63,7 @@ pub struct Timing {
 }
 
 /// A `[[link]]` of kind `ucast` over IPv4, the only kind so far.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkConfig {
     /// What status and journal call it: the interface as the cluster's file names it.
     pub name: String,
@@ -73,20 +74,20 @@ pub struct LinkConfig {
     pub peers: BTreeMap<NodeId, Ipv4Addr>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakeoverConfig {
     pub proof: ProofPolicy,
     pub delay: Duration,
 }
 
 /// What must be known of a former owner before its group may start elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProofPolicy {
     /// Nothing but the deadtime on all links, and nobody answering for the addresses.
     Silence,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupConfig {
     pub name: String,
     pub tag: GroupTag,
@@ -109,7 +110,7 @@ pub struct GroupConfig {
 }
 
 /// `Address=ADDR/PREFIX dev IFACE [label L] [broadcast B]`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VirtualAddress {
     pub address: Ipv4Addr,
     pub prefix: u8,

@@ -7,7 +7,7 @@ use super::{ERROR_PREFIX, NAME};
     default_service = "org.hafailover1",
     default_path = "/org/hafailover1"
 )]
-trait Manager {
+pub trait Manager {
     fn status(&self) -> zbus::Result<String>;
     fn why(&self, group: &str) -> zbus::Result<String>;
     #[zbus(name = "Move")]

@@ -133,11 +133,15 @@ impl Manager {
     }
 
     fn group(&self, name: &str) -> Result<GroupId, Error> {
-        self.config.find_group(name).ok_or_else(|| Error::UnknownGroup(unknown("group", name, self.config.groups.iter().map(|group| &group.name))))
+        self.config.find_group(name).ok_or_else(|| {
+            Error::UnknownGroup(unknown("group", name, self.config.groups.iter().map(|group| &group.name)))
+        })
     }
 
     fn node(&self, name: &str) -> Result<NodeId, Error> {
-        self.config.find_node(name).ok_or_else(|| Error::UnknownNode(unknown("node", name, self.config.nodes.iter().map(|node| &node.name))))
+        self.config
+            .find_node(name)
+            .ok_or_else(|| Error::UnknownNode(unknown("node", name, self.config.nodes.iter().map(|node| &node.name))))
     }
 }
 

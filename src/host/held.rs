@@ -11,12 +11,8 @@ use std::path::{Path, PathBuf};
 ///
 /// The order matters for a crash in between: what is granted is always held, so the next daemon finds it.
 pub fn hold(places: &Places, group: &str, grant: &Grant, node: &str, phase: HeldPhase) -> io::Result<()> {
-    let text = format!(
-        "epoch={}\nnode={node}\nboot={:016x}\nphase={}\n",
-        grant.epoch.0,
-        grant.boot.0,
-        phase_name(phase)
-    );
+    let text =
+        format!("epoch={}\nnode={node}\nboot={:016x}\nphase={}\n", grant.epoch.0, grant.boot.0, phase_name(phase));
     if phase == HeldPhase::Stopping {
         remove(&places.grant_file(group))?;
     }

@@ -12,15 +12,33 @@ use std::sync::{Arc, Mutex};
 /// From the beat thread to the host thread.
 #[derive(Debug)]
 pub enum ToHost {
-    StartMembers { op: OpId, group: GroupId },
-    StopMembers { op: OpId, group: GroupId },
-    VerifyStopped { op: OpId, group: GroupId },
+    StartMembers {
+        op: OpId,
+        group: GroupId,
+    },
+    StopMembers {
+        op: OpId,
+        group: GroupId,
+    },
+    VerifyStopped {
+        op: OpId,
+        group: GroupId,
+    },
     /// Members only; the beat thread knows the addresses. Answered by [`ToBeat::Inspected`].
-    Inspect { op: OpId, group: GroupId },
+    Inspect {
+        op: OpId,
+        group: GroupId,
+    },
     Save(Saved),
     Report(Change),
-    Reply { request: RequestId, answer: Answer },
-    Status { request: RequestId, status: Box<Status> },
+    Reply {
+        request: RequestId,
+        answer: Answer,
+    },
+    Status {
+        request: RequestId,
+        status: Box<Status>,
+    },
     /// One line for `STATUS=`, when it changed.
     Headline(String),
     /// Answered by [`ToBeat::Pong`]: shows that the host thread lives.
@@ -33,9 +51,15 @@ pub enum ToHost {
 #[derive(Debug)]
 pub enum ToBeat {
     Event(Event),
-    Inspected { op: OpId, all_active: bool, any_active: bool },
+    Inspected {
+        op: OpId,
+        all_active: bool,
+        any_active: bool,
+    },
     /// Answered by [`ToHost::Status`].
-    Status { request: RequestId },
+    Status {
+        request: RequestId,
+    },
     /// New keys from `reload`.
     Keys(KeySet),
     Pong(u64),

@@ -90,6 +90,9 @@ struct StateRecord {
     /// Hexadecimal: JSON numbers do not hold 64 bits everywhere.
     boot: String,
     released: bool,
+    /// Whom the releaser gave the group to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    heir: Option<String>,
 }
 
 /// What the disk holds, and notes on what was wrong with it. A bad file is kept aside and counts as none:
@@ -136,7 +139,11 @@ fn adopt_record(record: &StateRecord, config: &Config) -> Result<Record, String>
     let node = config.find_node(&record.node).ok_or_else(|| format!("{} is no node of this cluster", record.node))?;
     let boot = u64::from_str_radix(&record.boot, 16).map_err(|_| format!("{} is no boot id", record.boot))?;
     let grant = Grant { epoch: Epoch(record.epoch), node, boot: BootId(boot) };
-    Ok(Record { grant, released: record.released })
+    let heir = match &record.heir {
+        Some(name) => Some(config.find_node(name).ok_or_else(|| format!("{name} is no node of this cluster"))?),
+        None => None,
+    };
+    Ok(Record { grant, released: record.released, heir })
 }
 
 /// Keeps a file that cannot be used for whoever wants to look at it; answers with the note.
@@ -167,6 +174,7 @@ fn state_group(group: &SavedGroup, config: &Config) -> StateGroup {
         node: config.node(record.grant.node).name.clone(),
         boot: format!("{:016x}", record.grant.boot.0),
         released: record.released,
+        heir: record.heir.map(|heir| config.node(heir).name.clone()),
     });
     StateGroup { record, order_version: group.order.version, order_stopped: group.order.stopped }
 }
@@ -195,7 +203,7 @@ mod tests {
     fn saved(config: &Config) -> Saved {
         let node = config.find_node("beta").unwrap();
         let grant = Grant { epoch: Epoch(4), node, boot: BootId(u64::MAX - 1) };
-        let record = Some(Record { grant, released: true });
+        let record = Some(Record { grant, released: true, heir: config.find_node("alpha") });
         let group = SavedGroup { record, order: Order { version: 2, stopped: true } };
         Saved { groups: BTreeMap::from([("web".to_owned(), group)]) }
     }

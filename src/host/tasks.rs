@@ -15,10 +15,21 @@ use tokio::time::{Instant, sleep, timeout};
 /// How a task ended, and so what is to be done next.
 #[derive(Debug)]
 pub(super) enum End {
-    Started { op: OpId, group: GroupId, outcome: Outcome },
+    Started {
+        op: OpId,
+        group: GroupId,
+        outcome: Outcome,
+    },
     /// A stop or a verification.
-    Finished { op: OpId, outcome: Outcome },
-    Inspected { op: OpId, group: GroupId, seen: Result<Seen, BusError> },
+    Finished {
+        op: OpId,
+        outcome: Outcome,
+    },
+    Inspected {
+        op: OpId,
+        group: GroupId,
+        seen: Result<Seen, BusError>,
+    },
     Guards(Result<Option<Checked>, BusError>),
     /// Whether the host is going down.
     HostStopping(bool),

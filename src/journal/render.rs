@@ -147,16 +147,20 @@ fn of_node(change: &Change, config: &Config) -> Option<Entry> {
         Change::NodeLost { node, silence } => {
             entry(Error, 4, node, format!("is dead: nothing heard on any link for {}", span(*silence)))
         }
-        Change::NodeReturned { node, silence, restarted: true } => {
-            entry(Notice, 5, node, format!("is up again: its daemon was restarted, {} after we last heard it", span(*silence)))
-        }
+        Change::NodeReturned { node, silence, restarted: true } => entry(
+            Notice,
+            5,
+            node,
+            format!("is up again: its daemon was restarted, {} after we last heard it", span(*silence)),
+        ),
         Change::NodeReturned { node, silence, restarted: false } => {
             let text = "is back: it was not dead, only unheard for";
             entry(Warning, 5, node, format!("{text} {} (network, pause or overload)", span(*silence)))
         }
         Change::NodeLeft { node } => entry(Notice, 6, node, "left: it was stopped in good order".into()),
         Change::NameTaken { node } => {
-            let text = "another daemon uses this node's name: two hosts have the same name in [cluster] nodes, or a copy runs";
+            let text =
+                "another daemon uses this node's name: two hosts have the same name in [cluster] nodes, or a copy runs";
             entry(Error, 7, node, text.into())
         }
         Change::ConfigDiffers { node, cluster, groups } => {
@@ -187,12 +191,16 @@ fn of_this_node(change: &Change, config: &Config) -> Option<Entry> {
             entry(Error, 21, &text)
         }
         Change::ConfigPending { what } => {
-            let text = format!("the configuration on disk differs from the running one: {what}; it takes effect with \
-                 `systemctl restart hafailover`");
+            let text = format!(
+                "the configuration on disk differs from the running one: {what}; it takes effect with \
+                 `systemctl restart hafailover`"
+            );
             entry(Notice, 22, &text).map(|entry| entry.reason(what))
         }
         Change::ConfigSettled => entry(Notice, 23, "the configuration on disk is the running one again"),
-        Change::HostThreadStuck => entry(Error, 24, "the host thread does not answer: units cannot be started or stopped"),
+        Change::HostThreadStuck => {
+            entry(Error, 24, "the host thread does not answer: units cannot be started or stopped")
+        }
         Change::HostThreadBack => entry(Notice, 25, "the host thread answers again"),
         Change::HostStopping => entry(Notice, 26, "this host is going down: its groups are handed over"),
         Change::Leaving => entry(Notice, 27, "leaving: groups that run here are handed over"),
@@ -213,7 +221,8 @@ fn of_link(change: &Change, config: &Config) -> Option<Entry> {
             Entry::new(Error, 41, text).link(config, *link)
         }
         Change::LinkSilent { link, peer, silence } => {
-            let text = format!("link {}: dead from {}, silent for {}", link_name(link), node_name(peer), span(*silence));
+            let text =
+                format!("link {}: dead from {}, silent for {}", link_name(link), node_name(peer), span(*silence));
             Entry::new(Warning, 42, text).link(config, *link).peer(config, *peer)
         }
         Change::LinkHeard { link, peer, silence } => {
@@ -260,7 +269,9 @@ fn of_group(change: &Change, config: &Config) -> Option<Entry> {
         }
         Change::GroupCleared { group } => entry(Notice, 65, group, "cleared: may run here again".into()),
         Change::GroupUnblocked { group } => entry(Notice, 66, group, "no longer blocked".into()),
-        Change::OrderStop { group } => entry(Notice, 67, group, "stopped by an operator, until `hafailoverctl start`".into()),
+        Change::OrderStop { group } => {
+            entry(Notice, 67, group, "stopped by an operator, until `hafailoverctl start`".into())
+        }
         Change::OrderStart { group } => entry(Notice, 68, group, "may run, said an operator".into()),
         Change::AddressRepaired { group, index } => {
             let group_config = config.group(*group);
@@ -308,7 +319,9 @@ fn of_trouble(change: &Change, config: &Config) -> Option<Entry> {
             let verdict = if *keep { "it has to stop, we keep it" } else { "we stop it" };
             let text = format!(
                 "TWO OWNERS: {} runs it too (its epoch {}, ours {}): {verdict}",
-                config.node(*peer).name, theirs.0, mine.0
+                config.node(*peer).name,
+                theirs.0,
+                mine.0
             );
             entry(Error, 84, group, text).peer(config, *peer).epoch(*mine)
         }

@@ -14,7 +14,8 @@ fn config() -> Config {
 fn every_change() -> Vec<Change> {
     let (node, peer, link, group) = (NodeId(1), NodeId(1), LinkId(0), GroupId(1));
     let (epoch, mine, theirs) = (Epoch(7), Epoch(7), Epoch(6));
-    let (silence, interval, took, gap) = (Duration::from_millis(1204), Duration::from_millis(640), Duration::from_millis(12), Duration::from_secs(3));
+    let (silence, interval, took, gap) =
+        (Duration::from_millis(1204), Duration::from_millis(640), Duration::from_millis(12), Duration::from_secs(3));
     let reason = || "the reason".to_owned();
     let interface = || "eth1".to_owned();
     vec![
@@ -98,7 +99,8 @@ fn every_change_has_a_text_and_a_message_id_of_its_own() {
 
 #[test]
 fn a_takeover_tells_from_whom_and_by_which_proof() {
-    let change = Change::GroupStarting { group: GroupId(1), epoch: Epoch(7), from: Some(NodeId(1)), proof: Proof::Silence };
+    let change =
+        Change::GroupStarting { group: GroupId(1), epoch: Epoch(7), from: Some(NodeId(1)), proof: Proof::Silence };
     let entry = render(&change, &config());
     assert_eq!(entry.text, "group web: taking over from beta, which is silent");
     assert_eq!(entry.fields.group.as_deref(), Some("web"));
@@ -119,7 +121,9 @@ fn heartbeats_words_are_kept() {
 
 #[test]
 fn a_restarted_daemon_is_told_from_a_healed_network() {
-    let of = |restarted| render(&Change::NodeReturned { node: NodeId(1), silence: Duration::from_secs(2), restarted }, &config());
+    let of = |restarted| {
+        render(&Change::NodeReturned { node: NodeId(1), silence: Duration::from_secs(2), restarted }, &config())
+    };
     assert!(of(true).text.contains("restarted"));
     assert!(of(false).text.contains("not dead"));
 }

@@ -1,3 +1,7 @@
-//! Heartbeat links.
+//! Heartbeat links: sockets that carry opaque packets to the peers and back.
+//! They must not know what a packet says.
 
+mod priority;
 pub mod udp;
+
+pub use udp::UdpLink;

@@ -53,9 +53,8 @@ pub struct GroupSays {
     pub eligible: bool,
     /// It tried and failed; cleared by an operator.
     pub banned: bool,
+    /// The highest grant the sender knows of.
     pub record: Option<RecordSays>,
-    /// The node that the releaser means to take the group next.
-    pub heir: Option<NodeTag>,
     /// Left out on the wire as long as no operator said anything.
     pub order: Order,
 }
@@ -66,6 +65,8 @@ pub struct RecordSays {
     pub node: NodeTag,
     pub boot: BootId,
     pub released: bool,
+    /// Whom the releaser gave the group to. Only after a release.
+    pub heir: Option<NodeTag>,
 }
 
 /// What the sender does with the group. Only `Idle` says that nothing of it can be running there.

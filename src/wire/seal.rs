@@ -105,3 +105,62 @@ fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     let difference = left.iter().zip(right).fold(0, |seen, (l, r)| seen | (l ^ r));
     std::hint::black_box(difference) == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(method: Method, secret: &str) -> Key {
+        Key { method, secret: secret.into() }
+    }
+
+    fn keys(signing: u8, keys: &[(u8, Method, &str)]) -> KeySet {
+        let keys = keys.iter().map(|(index, method, secret)| (*index, key(*method, secret)));
+        KeySet::new(signing, keys.collect()).expect("the signing key is among them")
+    }
+
+    #[test]
+    fn tags_are_those_of_the_rfcs() {
+        // RFC 2202 (MD5, SHA-1) and RFC 4231 (SHA-256), test case 2 of each, first 16 bytes.
+        let data = b"what do ya want for nothing?";
+        let hex = |tag: [u8; 16]| tag.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(key(Method::Md5, "Jefe").tag(data)), "750c783e6ab0b503eaa86e310a5db738");
+        assert_eq!(hex(key(Method::Sha1, "Jefe").tag(data)), "effcdf6ae5eb2fa2d27416d5f184df9c");
+        assert_eq!(hex(key(Method::Sha256, "Jefe").tag(data)), "5bdcc146bf60754e6a042426089575c7");
+    }
+
+    #[test]
+    fn every_altered_bit_is_noticed() {
+        let keys = keys(1, &[(1, Method::Sha256, "secret")]);
+        let packet = keys.seal(b"body".to_vec());
+        assert_eq!(keys.open(&packet), Ok(&b"body"[..]));
+        for bit in 0..packet.len() * 8 {
+            let mut altered = packet.clone();
+            altered[bit / 8] ^= 1 << (bit % 8);
+            assert!(keys.open(&altered).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_rotation_in_any_order_loses_no_packet() {
+        let old = keys(1, &[(1, Method::Sha1, "old")]);
+        let both_old_signs = keys(1, &[(1, Method::Sha1, "old"), (2, Method::Sha256, "new")]);
+        let both_new_signs = keys(2, &[(1, Method::Sha1, "old"), (2, Method::Sha256, "new")]);
+        let new = keys(2, &[(2, Method::Sha256, "new")]);
+        let steps = [&old, &both_old_signs, &both_new_signs, &new];
+        for pair in steps.windows(2) {
+            for (sender, receiver) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+                assert!(receiver.open(&sender.seal(vec![1, 2, 3])).is_ok());
+            }
+        }
+        assert_eq!(old.open(&new.seal(vec![1])), Err(SealError::UnknownKey(2)));
+    }
+
+    #[test]
+    fn a_short_packet_is_no_panic() {
+        let keys = keys(1, &[(1, Method::Md5, "x")]);
+        for length in 0..SEAL_LEN {
+            assert_eq!(keys.open(&vec![0; length]), Err(SealError::Short));
+        }
+    }
+}

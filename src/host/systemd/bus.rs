@@ -31,8 +31,13 @@ const RECONNECT_LAST: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// A property of this watched unit changed.
-    UnitChanged { path: String },
-    JobRemoved { unit: String, result: String },
+    UnitChanged {
+        path: String,
+    },
+    JobRemoved {
+        unit: String,
+        result: String,
+    },
     /// A daemon-reload is over.
     Reloaded,
     /// `shutdown.target` has a job. (logind's PrepareForShutdown comes up to 5 s earlier, when nothing stops yet.)
@@ -170,8 +175,7 @@ impl Systemd {
         }
         match member {
             "JobRemoved" => {
-                if let Ok((_, _, unit, result)) =
-                    message.body().deserialize::<(u32, OwnedObjectPath, String, String)>()
+                if let Ok((_, _, unit, result)) = message.body().deserialize::<(u32, OwnedObjectPath, String, String)>()
                 {
                     self.tell(Signal::JobRemoved { unit, result });
                 }
@@ -255,18 +259,7 @@ impl Systemd {
 
     /// The state of every unit of `names`, in that order. Loads what is not loaded.
     pub async fn list(&self, names: &[String]) -> Result<Vec<UnitState>, BusError> {
-        type Row = (
-            String,
-            String,
-            String,
-            String,
-            String,
-            String,
-            OwnedObjectPath,
-            u32,
-            String,
-            OwnedObjectPath,
-        );
+        type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
         let rows: Vec<Row> = self.call(MANAGER_PATH, MANAGER, "ListUnitsByNames", &(names,)).await?;
         if rows.len() != names.len() {
             return Err(BusError::Unreachable(format!("asked for {} units, told of {}", names.len(), rows.len())));
@@ -311,8 +304,7 @@ impl Systemd {
 
     /// The type of the job queued for this process's own unit, if there is one: `stop`, `restart`, …
     pub async fn own_job(&self) -> Result<Option<String>, BusError> {
-        let unit: OwnedObjectPath =
-            self.call(MANAGER_PATH, MANAGER, "GetUnitByPID", &(std::process::id(),)).await?;
+        let unit: OwnedObjectPath = self.call(MANAGER_PATH, MANAGER, "GetUnitByPID", &(std::process::id(),)).await?;
         let job = self.property(unit.as_str(), UNIT, "Job").await?;
         let (id, path) = <(u32, OwnedObjectPath)>::try_from(job).map_err(sort_error)?;
         if id == 0 {
@@ -359,11 +351,7 @@ fn unit_rule(path: &str) -> String {
 }
 
 async fn add_match(connection: &Connection, rule: &str) -> Result<(), BusError> {
-    connection
-        .call_method(Some(DBUS), DBUS_PATH, Some(DBUS), "AddMatch", &(rule,))
-        .await
-        .map(drop)
-        .map_err(sort_error)
+    connection.call_method(Some(DBUS), DBUS_PATH, Some(DBUS), "AddMatch", &(rule,)).await.map(drop).map_err(sort_error)
 }
 
 /// An answer of systemd's is an answer; everything else leaves open what was done.

@@ -1,1 +1,176 @@
-//! (to come)
+//! What systemd is told of the groups: one drop-in for each group's target and one for each member, as text.
+//! It depends on nothing but the groups' own unit files, and on them only as far as they can be read: a broken
+//! file, or no cluster at all, must not leave a member unguarded. It must not know the daemon.
+
+use crate::config::member::{Kind, guardable};
+use crate::config::section::{GroupUnit, read_units};
+use crate::config::unitfile::Specifiers;
+use crate::config::{Paths, Problem, digest};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// The name of every drop-in written here.
+pub const DROP_IN: &str = "50-hafailover.conf";
+/// Beside the drop-ins: the digest of all of them.
+pub const DIGEST_FILE: &str = "hafailover.digest";
+/// Where the daemon leaves a group's grant. The generator runs on the host itself, so this is never re-rooted.
+pub const GRANTS: &str = "/run/hafailover/grant";
+
+const HEADER: &str = "# Written by hafailover-generator. Change the group's Start= instead: see hafailover-group(5).\n";
+
+/// Everything the generator writes, relative to its output directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    pub files: BTreeMap<PathBuf, String>,
+    /// SHA-256 over names and contents of `files`, in hexadecimal.
+    pub digest: String,
+    /// What could not be read or guarded, for the log.
+    pub problems: Vec<Problem>,
+    /// Words of `Start=` that name no unit that could be guarded, with their group.
+    pub unguarded: Vec<(String, String)>,
+}
+
+/// A group as far as it can be read.
+struct Guarded {
+    name: String,
+    /// In start order, without duplicates.
+    members: Vec<(String, Kind)>,
+}
+
+/// The same from the same unit files, whoever asks: the generator, and the daemon that wants to know whether what
+/// systemd loaded is current. `hostname` is `uname -n`.
+pub fn render(paths: &Paths, hostname: &str) -> Generated {
+    let units = read_units(&paths.units);
+    let mut problems = Vec::new();
+    let mut unguarded = Vec::new();
+    let mut groups = Vec::new();
+    for unit in &units {
+        problems.extend(unit.problems());
+        let (group, without) = read_group(unit, hostname);
+        unguarded.extend(without.into_iter().map(|word| (group.name.clone(), word)));
+        if unit.declared().is_some() || !group.members.is_empty() {
+            groups.push(group);
+        }
+    }
+    let files = drop_ins(&groups);
+    let digest = digest_of(&files);
+    Generated { files, digest, problems, unguarded }
+}
+
+/// Writes drop-ins and digest below `directory`, the last of all: it stands for the others being there.
+pub fn write(generated: &Generated, directory: &Path) -> std::io::Result<()> {
+    for (name, content) in &generated.files {
+        let file = directory.join(name);
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(file, content)?;
+    }
+    std::fs::write(directory.join(DIGEST_FILE), format!("{}\n", generated.digest))
+}
+
+fn read_group(unit: &GroupUnit, hostname: &str) -> (Guarded, Vec<String>) {
+    let target = unit.target();
+    let specifiers = Specifiers { unit: &target, hostname };
+    let mut members: Vec<(String, Kind)> = Vec::new();
+    let mut without = Vec::new();
+    for word in unit.rough_members() {
+        match specifiers.expand(&word).ok().and_then(|name| guardable(&name)) {
+            Some((name, kind)) => {
+                if !members.iter().any(|(known, _)| *known == name) {
+                    members.push((name, kind));
+                }
+            }
+            None => without.push(word),
+        }
+    }
+    (Guarded { name: unit.instance.clone(), members }, without)
+}
+
+fn drop_ins(groups: &[Guarded]) -> BTreeMap<PathBuf, String> {
+    let mut contents: BTreeMap<String, String> = BTreeMap::new();
+    for group in groups {
+        contents.insert(target(group), target_drop_in(group));
+    }
+    for group in groups {
+        let mut previous = None;
+        for (unit, kind) in &group.members {
+            match contents.get_mut(unit) {
+                // In two groups, which is a mistake: it needs both grants, and the first group orders it.
+                Some(content) => push_guard(content, group),
+                None => {
+                    contents.insert(unit.clone(), member_drop_in(group, *kind, previous));
+                }
+            }
+            previous = Some(unit.as_str());
+        }
+    }
+    contents.into_iter().map(|(unit, content)| (Path::new(&format!("{unit}.d")).join(DROP_IN), content)).collect()
+}
+
+/// The target wants its members and waits for them; a failed member leaves it active, and the daemon watches each.
+fn target_drop_in(group: &Guarded) -> String {
+    let mut text = format!("{HEADER}[Unit]\n");
+    line(&mut text, "AssertPathExists", &grant(group));
+    line(&mut text, "After", "hafailover.service");
+    for (unit, _) in &group.members {
+        line(&mut text, "Wants", unit);
+        line(&mut text, "After", unit);
+    }
+    text
+}
+
+fn member_drop_in(group: &Guarded, kind: Kind, previous: Option<&str>) -> String {
+    let mut text = format!("{HEADER}[Unit]\n");
+    push_guard(&mut text, group);
+    // Never Before=: the daemon's own stop would wait for a stop that it has to order itself.
+    line(&mut text, "After", "hafailover.service");
+    if let Some(previous) = previous {
+        line(&mut text, "Requires", previous);
+        line(&mut text, "After", previous);
+    }
+    // Started early by default, they could not come after us: systemd would break the cycle by dropping our own stop.
+    let stopped_by = match kind {
+        Kind::Service | Kind::Target => None,
+        Kind::Mount => Some("umount.target"),
+        Kind::Trigger => Some("shutdown.target"),
+    };
+    if let Some(stopped_by) = stopped_by {
+        line(&mut text, "DefaultDependencies", "no");
+        line(&mut text, "Conflicts", stopped_by);
+        line(&mut text, "Before", stopped_by);
+    }
+    text
+}
+
+fn push_guard(text: &mut String, group: &Guarded) {
+    // Assert, not Condition: a skipped mount would let its service start on the bare directory.
+    line(text, "AssertPathExists", &grant(group));
+    line(text, "PartOf", &target(group));
+}
+
+fn target(group: &Guarded) -> String {
+    crate::config::unitpath::target_of(&group.name)
+}
+
+fn grant(group: &Guarded) -> String {
+    format!("{GRANTS}/{}", group.name)
+}
+
+fn line(text: &mut String, key: &str, value: &str) {
+    writeln!(text, "{key}={}", escape(value)).expect("writing to a string does not fail");
+}
+
+/// Specifiers are expanded in every value.
+fn escape(value: &str) -> String {
+    value.replace('%', "%%")
+}
+
+fn digest_of(files: &BTreeMap<PathBuf, String>) -> String {
+    let mut text = String::new();
+    for (name, content) in files {
+        writeln!(text, "{} {}\n{content}", name.display(), content.len()).expect("writing to a string does not fail");
+    }
+    digest::hexadecimal(text.as_bytes())
+}

@@ -266,7 +266,12 @@ fn describe_state(state: &UnitState) -> String {
 fn describe_leftovers(state: &UnitState, left: &[u32]) -> String {
     let pids: Vec<String> = left.iter().take(8).map(u32::to_string).collect();
     let more = if left.len() > pids.len() { ", …" } else { "" };
-    format!("{} is {}, but processes are left in its control group: {}{more}", state.name, state.active, pids.join(", "))
+    format!(
+        "{} is {}, but processes are left in its control group: {}{more}",
+        state.name,
+        state.active,
+        pids.join(", ")
+    )
 }
 
 fn too_slow(states: &[UnitState], wanted: &str, timeout: Duration) -> String {

@@ -41,12 +41,7 @@ pub async fn watch(systemd: Systemd, units: Units, group: GroupId, beat: Beat) {
 }
 
 /// What is new since the last look. `told` holds the units that were reported and did not come back since.
-async fn look(
-    systemd: &Systemd,
-    group: GroupId,
-    states: &[UnitState],
-    told: &mut BTreeSet<String>,
-) -> Vec<Event> {
+async fn look(systemd: &Systemd, group: GroupId, states: &[UnitState], told: &mut BTreeSet<String>) -> Vec<Event> {
     let down = newly_down(states, told);
     if down.is_empty() {
         return Vec::new();
@@ -124,7 +119,8 @@ mod tests {
         ] {
             assert!(names(&[unit("g.target", "active", None), member], &mut told).is_empty());
         }
-        let restarting = [unit("g.target", "inactive", Some("restart")), unit("a.service", "inactive", Some("restart"))];
+        let restarting =
+            [unit("g.target", "inactive", Some("restart")), unit("a.service", "inactive", Some("restart"))];
         assert!(names(&restarting, &mut told).is_empty());
     }
 

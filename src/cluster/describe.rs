@@ -1,0 +1,276 @@
+//! The heart's answer to "what is going on, and why": [`Status`] and the one line for `STATUS=`.
+//! It must not change anything.
+
+use super::group::Phase;
+use super::placement::Fitness;
+use super::status::{GroupStatus, LinkCounters, LinkPeerStatus, LinkStatus, NodeStatus, SCHEMA, Status};
+use super::takeover::Gate;
+use super::view::{Peer, PeerState};
+use super::{Cluster, Time};
+use crate::config::model::{GroupId, LinkId, NodeId};
+use crate::wire::Role;
+
+impl Cluster {
+    pub fn status(&self) -> Status {
+        let config = &self.config;
+        Status {
+            schema: SCHEMA,
+            cluster: config.cluster.clone(),
+            node: config.node(config.me).name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            state: self.node_state().into(),
+            nodes: config.node_ids().map(|node| self.node_status(node)).collect(),
+            links: config.link_ids().map(|link| self.link_status(link)).collect(),
+            groups: config.group_ids().map(|group| self.group_status(group)).collect(),
+            attention: self.attention(),
+        }
+    }
+
+    /// Who owns what, in one line.
+    pub fn headline(&self) -> String {
+        let groups = self.config.group_ids().map(|id| {
+            let name = &self.config.group(id).name;
+            match self.owner(id) {
+                Some(owner) => format!("{name} on {}", self.config.node(owner).name),
+                None if self.group(id).order.stopped => format!("{name} stopped by an operator"),
+                None => format!("{name} nowhere"),
+            }
+        });
+        let groups: Vec<String> = groups.collect();
+        let groups = if groups.is_empty() { "no groups".into() } else { groups.join(", ") };
+        let silent: Vec<&str> = self
+            .view
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.state.heard())
+            .map(|(node, _)| self.config.node(*node).name.as_str())
+            .collect();
+        let peers = if silent.is_empty() { String::new() } else { format!("; not heard: {}", silent.join(", ")) };
+        format!("{}: {groups}{peers}", self.node_state())
+    }
+
+    fn node_state(&self) -> &'static str {
+        match (self.leaving || self.host_stopping, self.joined) {
+            (true, _) => "leaving",
+            (false, true) => "joined",
+            (false, false) => "joining",
+        }
+    }
+
+    fn node_status(&self, node: NodeId) -> NodeStatus {
+        let name = self.config.node(node).name.clone();
+        let Some(peer) = self.view.peer(node) else {
+            return NodeStatus {
+                name,
+                me: true,
+                state: "alive".into(),
+                heard_ms_ago: None,
+                configuration_agrees: None,
+            };
+        };
+        NodeStatus {
+            name,
+            me: false,
+            state: peer_state(peer).into(),
+            heard_ms_ago: (peer.state != PeerState::Unheard).then(|| self.millis_since(peer.last_heard)),
+            configuration_agrees: peer.agrees.map(|(cluster, groups)| cluster && groups),
+        }
+    }
+
+    fn link_status(&self, link: LinkId) -> LinkStatus {
+        let config = self.config.link(link);
+        let peers = self.view.peers.iter().filter_map(|(node, peer)| {
+            let on = peer.links.get(&link)?;
+            Some(LinkPeerStatus {
+                node: self.config.node(*node).name.clone(),
+                heard: on.last_heard.is_some() && !on.silent,
+                heard_ms_ago: on.last_heard.map(|at| self.millis_since(at)),
+                received: on.received,
+                duplicates: on.duplicates,
+                lost: on.lost,
+            })
+        });
+        LinkStatus {
+            name: config.name.clone(),
+            interface: config.interface.clone(),
+            usable: self.view.links.get(&link).copied().unwrap_or(false),
+            peers: peers.collect(),
+            counters: LinkCounters::default(),
+        }
+    }
+
+    fn group_status(&self, id: GroupId) -> GroupStatus {
+        let config = self.config.group(id);
+        let group = self.group(id);
+        let state = match &group.phase {
+            Phase::Starting { .. } => "starting",
+            Phase::Running { .. } => "running",
+            Phase::Stopping { failures: 0, .. } => "stopping",
+            _ if group.blocked.is_some() => "blocked",
+            _ if group.order.stopped => "stopped",
+            _ if group.banned.is_some() => "banned",
+            Phase::Stopping { .. } => "stopping",
+            Phase::Unknown { .. } | Phase::Idle => "inactive",
+        };
+        let addresses =
+            config.addresses.iter().map(|vip| format!("{}/{} dev {}", vip.address, vip.prefix, vip.interface));
+        let reasons = self.reasons(id);
+        GroupStatus {
+            name: config.name.clone(),
+            owner: self.owner(id).map(|owner| self.config.node(owner).name.clone()),
+            epoch: group.record.map_or(0, |record| record.grant.epoch.0),
+            state: state.into(),
+            why: reasons.last().cloned().unwrap_or_default(),
+            reasons,
+            addresses: addresses.collect(),
+            members: config.members.clone(),
+            banned: group.banned.clone(),
+            stopped_by_operator: group.order.stopped,
+        }
+    }
+
+    /// From what is known to what follows; the last one is the conclusion.
+    fn reasons(&self, id: GroupId) -> Vec<String> {
+        let config = self.config.group(id);
+        let group = self.group(id);
+        let name = |node: NodeId| self.config.node(node).name.clone();
+        let order: Vec<String> = config.nodes.iter().map(|node| name(*node)).collect();
+        let mut reasons = vec![format!("may run on {}, preferred first", order.join(", "))];
+        if let Some(record) = group.record {
+            let (epoch, node) = (record.grant.epoch.0, name(record.grant.node));
+            reasons.push(match (record.released, record.heir) {
+                (false, _) => format!("epoch {epoch} belongs to {node}"),
+                (true, None) => format!("epoch {epoch} of {node} is released; {node} keeps it"),
+                (true, Some(heir)) => format!("epoch {epoch} of {node} is released and was given to {}", name(heir)),
+            });
+        }
+        for node in &config.nodes {
+            let fitness = match self.fitness(id, *node) {
+                Fitness::Good => "can run it",
+                Fitness::Poor => "cannot run it now",
+                Fitness::Never => "must not run it",
+            };
+            let state = self.view.peer(*node).map_or("this node", peer_state);
+            let own =
+                if *node == self.config.me { group.banned.clone().or_else(|| self.unfit_reason(id)) } else { None };
+            let own = own.map_or(String::new(), |reason| format!(": {reason}"));
+            reasons.push(format!("{} ({state}) {fitness}{own}", name(*node)));
+        }
+        reasons.push(self.conclusion(id));
+        reasons
+    }
+
+    fn conclusion(&self, id: GroupId) -> String {
+        let group = self.group(id);
+        let me = &self.config.node(self.config.me).name;
+        if let Some(reason) = &group.blocked {
+            return format!("blocked: {reason}");
+        }
+        if let Some(owner) = self.owner(id) {
+            let owner = &self.config.node(owner).name;
+            let rival = group.rival.map(|rival| format!("; {} claims it too", self.config.node(rival).name));
+            return format!("{owner} owns it{}", rival.unwrap_or_default());
+        }
+        if group.order.stopped {
+            let name = &self.config.group(id).name;
+            return format!("stopped by an operator; start it with: hafailoverctl start {name}");
+        }
+        match (&group.phase, group.desired) {
+            (Phase::Stopping { .. }, _) => format!("{me} is stopping it"),
+            (_, Some(node)) if node != self.config.me => {
+                format!("{} should start it", self.config.node(node).name)
+            }
+            (Phase::Idle, Some(_)) => match self.gate(id) {
+                Gate::Start(_) => format!("{me} is about to start it"),
+                Gate::Wait(reason) => format!("{me} would start it, but {reason}"),
+                Gate::Blocked(reason) => format!("blocked: {reason}"),
+            },
+            _ => "nobody can run it now".into(),
+        }
+    }
+
+    fn attention(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (node, peer) in &self.view.peers {
+            let name = &self.config.node(*node).name;
+            match peer.state {
+                PeerState::Unheard => lines.push(format!("node {name} was never heard since this daemon started")),
+                PeerState::Lost => lines.push(format!("node {name} is not heard")),
+                PeerState::Left => lines.push(format!("node {name} has left")),
+                PeerState::Late => lines.push(format!("node {name} is late")),
+                PeerState::Alive => {}
+            }
+            if let Some((cluster, groups)) = peer.agrees.filter(|agrees| *agrees != (true, true)) {
+                let what = match (cluster, groups) {
+                    (false, false) => "hafailover.toml and the groups",
+                    (false, true) => "hafailover.toml",
+                    _ => "the groups",
+                };
+                lines.push(format!("node {name} runs with other configuration: {what} differ"));
+            }
+            for (link, _) in peer.links.iter().filter(|(_, on)| on.silent) {
+                lines.push(format!("node {name} is not heard on link {}", self.config.link(*link).name));
+            }
+        }
+        for link in self.config.link_ids().filter(|link| self.view.links.get(link) != Some(&true)) {
+            let config = self.config.link(link);
+            lines.push(format!(
+                "link {} is not usable: interface {} is missing, without carrier or without its address",
+                config.name, config.interface
+            ));
+        }
+        if let Some(what) = &self.pending {
+            lines.push(format!("configuration on disk differs from the running one: {what}"));
+        }
+        if !self.host_answers {
+            lines.push("the part of the daemon that speaks to systemd does not answer".into());
+        }
+        for group in &self.groups {
+            let name = &self.config.group(group.id).name;
+            let owner = self.owner(group.id);
+            if let Some(reason) = &group.blocked {
+                lines.push(format!("group {name} is blocked: {reason}"));
+            } else if owner.is_none() && !group.order.stopped && self.joined {
+                lines.push(format!("group {name} runs nowhere that this node can hear"));
+            } else if let Some(fault) = group.guard.as_ref().filter(|_| self.joined) {
+                lines.push(format!("group {name} could not be taken by this node: {fault}"));
+            }
+            if let Some(reason) = &group.banned {
+                lines.push(format!("group {name} is banned here: {reason}; then: hafailoverctl clear {name}"));
+            }
+            if let Some(rival) = group.rival {
+                lines.push(format!("group {name} is claimed by {} too", self.config.node(rival).name));
+            }
+        }
+        lines
+    }
+
+    /// The node on which a group is known to be up.
+    pub(super) fn runs_on(&self, id: GroupId) -> Option<NodeId> {
+        if matches!(self.group(id).phase, Phase::Running { .. }) {
+            return Some(self.config.me);
+        }
+        let owner = self.owner(id)?;
+        let says = self.view.says(owner, id)?;
+        (says.role == Role::Running).then_some(owner)
+    }
+
+    pub(super) fn stopping_elsewhere(&self, id: GroupId) -> bool {
+        let heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard());
+        heard.into_iter().any(|(node, _)| self.view.says(*node, id).is_some_and(|says| says.role != Role::Idle))
+    }
+
+    fn millis_since(&self, at: Time) -> f64 {
+        self.now.since(at).as_secs_f64() * 1e3
+    }
+}
+
+fn peer_state(peer: &Peer) -> &'static str {
+    match peer.state {
+        PeerState::Unheard => "unheard",
+        PeerState::Alive => "alive",
+        PeerState::Late => "late",
+        PeerState::Lost => "lost",
+        PeerState::Left => "left",
+    }
+}

@@ -1,0 +1,456 @@
+//! One group on this node: its phase, and at most one step at a time from what is to what should be.
+//! It must not know how steps are carried out, nor whether the network agrees: `takeover` says when it may start.
+
+use super::action::{Action, OpId};
+use super::event::{Actual, HeldPhase, Outcome};
+use super::grant::{Grant, Order, Record};
+use super::report::Change;
+use super::takeover::{Probing, Proof};
+use super::time::Time;
+use super::timers::Timer;
+use super::{Cluster, Epoch};
+use crate::config::model::{GroupId, NodeId};
+use crate::wire::Role;
+use std::time::Duration;
+
+/// An action other than starting and stopping members has this long to end.
+const OP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The manager's own timeout for a job ends first; this much later the answer is given up.
+const MEMBER_MARGIN: Duration = Duration::from_secs(2);
+/// A stop that was not confirmed is tried again after this, doubled each time, up to the second figure.
+const STOP_AGAIN: Duration = Duration::from_secs(1);
+const STOP_AGAIN_MAX: Duration = Duration::from_secs(30);
+const INSPECT_AGAIN: Duration = Duration::from_millis(500);
+/// Gaps between announcements, growing: neighbours that missed the first ones, without a flood.
+const ANNOUNCE_GAPS: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1600),
+];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not looked at yet, or something is here that this daemon did not start (`found`).
+    Unknown {
+        held: Option<(Grant, HeldPhase)>,
+        op: Option<OpId>,
+        found: Option<String>,
+    },
+    /// Verified: nothing of it is active here.
+    Idle,
+    Starting {
+        grant: Grant,
+        step: StartStep,
+        op: OpId,
+        since: Time,
+    },
+    Running {
+        grant: Grant,
+    },
+    Stopping {
+        grant: Grant,
+        step: StopStep,
+        op: Option<OpId>,
+        since: Time,
+        failures: u32,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartStep {
+    Hold,
+    Addresses,
+    Members,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StopStep {
+    Revoke,
+    Members,
+    Addresses,
+    Verify,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) id: GroupId,
+    pub(super) phase: Phase,
+    pub(super) record: Option<Record>,
+    pub(super) order: Order,
+    /// It failed here; not tried again before an operator says so.
+    pub(super) banned: Option<String>,
+    /// Why this node cannot take it: guards not loaded.
+    pub(super) guard: Option<String>,
+    /// An operator wants it there.
+    pub(super) move_to: Option<NodeId>,
+    pub(super) probing: Probing,
+    /// Why it runs nowhere or not here, as last reported.
+    pub(super) blocked: Option<String>,
+    /// Another node claims it too.
+    pub(super) rival: Option<NodeId>,
+    /// What placement said last.
+    pub(super) desired: Option<NodeId>,
+    /// Rounds of announcements made since the last start of them.
+    announced: usize,
+    /// The target of a group without members is started and stopped beside the addresses, for show: its end decides nothing.
+    target: Option<OpId>,
+}
+
+impl Group {
+    pub(super) fn new(id: GroupId, held: Option<(Grant, HeldPhase)>) -> Group {
+        Group {
+            id,
+            phase: Phase::Unknown { held, op: None, found: None },
+            record: None,
+            order: Order::default(),
+            banned: None,
+            guard: Some("its guards were not checked yet".into()),
+            move_to: None,
+            probing: Probing::default(),
+            blocked: None,
+            rival: None,
+            desired: None,
+            announced: 0,
+            target: None,
+        }
+    }
+
+    pub(super) fn role(&self) -> Role {
+        match &self.phase {
+            Phase::Unknown { .. } => Role::Unknown,
+            Phase::Idle => Role::Idle,
+            Phase::Starting { .. } => Role::Starting,
+            Phase::Running { .. } => Role::Running,
+            Phase::Stopping { .. } => Role::Stopping,
+        }
+    }
+
+    /// The grant under which this node claims the group.
+    pub(super) fn claim(&self) -> Option<Grant> {
+        match self.phase {
+            Phase::Starting { grant, .. } | Phase::Running { grant } => Some(grant),
+            _ => None,
+        }
+    }
+
+    fn op(&self) -> Option<OpId> {
+        match self.phase {
+            Phase::Unknown { op, .. } | Phase::Stopping { op, .. } => op,
+            Phase::Starting { op, .. } => Some(op),
+            Phase::Idle | Phase::Running { .. } => None,
+        }
+    }
+}
+
+impl Cluster {
+    /// Looks at a group whose state here is not known.
+    pub(super) fn inspect(&mut self, id: GroupId) {
+        let new = self.op(OP_TIMEOUT);
+        if let Phase::Unknown { op, .. } = &mut self.groups[usize::from(id.0)].phase {
+            *op = Some(new);
+            self.out.push(Action::Inspect { op: new, group: id });
+        }
+    }
+
+    /// The next epoch, for this node: recorded before anything is started (rule 14).
+    pub(super) fn new_grant(&mut self, id: GroupId) -> Grant {
+        let epoch = self.group(id).record.map_or(Epoch(0), |record| record.grant.epoch);
+        Grant { epoch: Epoch(epoch.0.saturating_add(1)), node: self.config.me, boot: self.identity.boot }
+    }
+
+    pub(super) fn start(&mut self, id: GroupId, proof: Proof) {
+        let grant = self.new_grant(id);
+        let from = self.group(id).record.map(|record| record.grant.node).filter(|node| *node != self.config.me);
+        self.set_record(id, Record::owned(grant));
+        let op = self.op(OP_TIMEOUT);
+        let since = self.now;
+        let group = self.group_mut(id);
+        group.phase = Phase::Starting { grant, step: StartStep::Hold, op, since };
+        group.probing = Probing::default();
+        self.out.push(Action::Hold { op, group: id, grant, phase: HeldPhase::Granted });
+        self.report(Change::GroupStarting { group: id, epoch: grant.epoch, from, proof });
+        self.speak = true;
+    }
+
+    pub(super) fn stop(&mut self, id: GroupId, reason: String) {
+        let Some(grant) = self.group(id).claim() else { return };
+        if let Some(op) = self.group(id).op() {
+            self.timers.disarm(Timer::Op(op));
+        }
+        self.timers.disarm(Timer::Announce(id));
+        self.report(Change::GroupStopping { group: id, epoch: grant.epoch, reason });
+        self.begin_stop(id, grant, StopStep::Revoke);
+    }
+
+    fn begin_stop(&mut self, id: GroupId, grant: Grant, step: StopStep) {
+        let since = self.now;
+        self.group_mut(id).phase = Phase::Stopping { grant, step, op: None, since, failures: 0 };
+        self.stop_step(id);
+        self.speak = true;
+    }
+
+    /// Asks for the step that a stopping group has come to.
+    pub(super) fn stop_step(&mut self, id: GroupId) {
+        let Phase::Stopping { grant, step, .. } = self.group(id).phase else { return };
+        let timeout = match step {
+            StopStep::Members | StopStep::Verify => self.config.group(id).timeout_stop + MEMBER_MARGIN,
+            StopStep::Revoke | StopStep::Addresses => OP_TIMEOUT,
+        };
+        let new = self.op(timeout);
+        self.out.push(match step {
+            StopStep::Revoke => Action::Hold { op: new, group: id, grant, phase: HeldPhase::Stopping },
+            StopStep::Members => Action::StopMembers { op: new, group: id },
+            StopStep::Addresses => Action::RemoveAddresses { op: new, group: id },
+            StopStep::Verify => Action::VerifyStopped { op: new, group: id },
+        });
+        if let Phase::Stopping { op, .. } = &mut self.group_mut(id).phase {
+            *op = Some(new);
+        }
+    }
+
+    /// An action ended, by answer or by deadline.
+    pub(super) fn finished(&mut self, op: OpId, outcome: Outcome) {
+        self.timers.disarm(Timer::Op(op));
+        if let Some(group) = self.groups.iter_mut().find(|group| group.target == Some(op)) {
+            group.target = None;
+            return;
+        }
+        // A late or repeated answer finds nobody waiting for it.
+        let Some(id) = self.groups.iter().find(|group| group.op() == Some(op)).map(|group| group.id) else { return };
+        match self.group(id).phase.clone() {
+            Phase::Unknown { held, .. } => self.inspected(id, held, outcome),
+            Phase::Starting { grant, step, since, .. } => self.started_step(id, grant, step, since, outcome),
+            Phase::Stopping { grant, step, since, failures, .. } => {
+                self.stopped_step(id, grant, step, since, failures, outcome);
+            }
+            Phase::Idle | Phase::Running { .. } => {}
+        }
+    }
+
+    fn started_step(&mut self, id: GroupId, grant: Grant, step: StartStep, since: Time, outcome: Outcome) {
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Failed(reason) | Outcome::Unknown(reason) => {
+                self.report(Change::GroupStartFailed { group: id, reason: reason.clone() });
+                self.ban(id, format!("its start failed: {reason}"));
+                return self.stop(id, format!("its start failed: {reason}"));
+            }
+            Outcome::Inspected(_) => return,
+        }
+        let config = self.config.clone();
+        let config = config.group(id);
+        let next = match step {
+            StartStep::Hold if !config.addresses.is_empty() => StartStep::Addresses,
+            StartStep::Hold => StartStep::Members,
+            StartStep::Addresses if config.members.is_empty() => {
+                let op = self.op(config.timeout_start + MEMBER_MARGIN);
+                self.group_mut(id).target = Some(op);
+                self.out.push(Action::StartMembers { op, group: id });
+                return self.running(id, grant, since);
+            }
+            StartStep::Addresses => StartStep::Members,
+            StartStep::Members => return self.running(id, grant, since),
+        };
+        let timeout = if next == StartStep::Members { config.timeout_start + MEMBER_MARGIN } else { OP_TIMEOUT };
+        let op = self.op(timeout);
+        self.out.push(match next {
+            StartStep::Members => Action::StartMembers { op, group: id },
+            StartStep::Hold | StartStep::Addresses => Action::AddAddresses { op, group: id, adopt: false },
+        });
+        self.group_mut(id).phase = Phase::Starting { grant, step: next, op, since };
+    }
+
+    fn running(&mut self, id: GroupId, grant: Grant, since: Time) {
+        self.group_mut(id).phase = Phase::Running { grant };
+        self.announce_anew(id);
+        self.report(Change::GroupRunning { group: id, epoch: grant.epoch, took: self.now.since(since) });
+        self.speak = true;
+    }
+
+    fn stopped_step(
+        &mut self,
+        id: GroupId,
+        grant: Grant,
+        step: StopStep,
+        since: Time,
+        failures: u32,
+        outcome: Outcome,
+    ) {
+        if let Outcome::Failed(reason) | Outcome::Unknown(reason) = outcome {
+            // Nothing is released. The same step again, for ever: the group may be running here.
+            self.report(Change::StopUnconfirmed { group: id, reason: reason.clone() });
+            let wait = (STOP_AGAIN * 2_u32.saturating_pow(failures.min(8))).min(STOP_AGAIN_MAX);
+            self.timers.arm(Timer::StopAgain(id), self.now + wait);
+            let group = self.group_mut(id);
+            group.phase = Phase::Stopping { grant, step, op: None, since, failures: failures + 1 };
+            group.blocked = Some(format!("a stop could not be confirmed: {reason}"));
+            return;
+        }
+        let members = !self.config.group(id).members.is_empty();
+        let next = match step {
+            StopStep::Revoke if members => StopStep::Members,
+            StopStep::Revoke => {
+                let op = self.op(OP_TIMEOUT);
+                self.group_mut(id).target = Some(op);
+                self.out.push(Action::StopMembers { op, group: id });
+                StopStep::Addresses
+            }
+            StopStep::Members => StopStep::Addresses,
+            // Something may have started a member while its addresses went.
+            StopStep::Addresses if members => StopStep::Verify,
+            StopStep::Addresses | StopStep::Verify => return self.stopped(id, grant, since),
+        };
+        self.group_mut(id).phase = Phase::Stopping { grant, step: next, op: None, since, failures };
+        self.stop_step(id);
+    }
+
+    /// Every stop is confirmed: the release.
+    fn stopped(&mut self, id: GroupId, grant: Grant, since: Time) {
+        self.group_mut(id).phase = Phase::Idle;
+        self.out.push(Action::Forget { group: id });
+        self.report(Change::GroupReleased { group: id, epoch: grant.epoch, took: self.now.since(since) });
+        self.settle_record(id);
+        self.speak = true;
+    }
+
+    /// A record that names this node while nothing runs here is a release, whichever boot it is of (rule 10).
+    pub(super) fn settle_record(&mut self, id: GroupId) {
+        let group = self.group(id);
+        if group.phase != Phase::Idle {
+            return;
+        }
+        if let Some(record) = group.record.filter(|record| record.grant.node == self.config.me && !record.released) {
+            self.set_record(id, Record { released: true, ..record });
+        }
+    }
+
+    fn inspected(&mut self, id: GroupId, held: Option<(Grant, HeldPhase)>, outcome: Outcome) {
+        let actual = match outcome {
+            Outcome::Inspected(actual) => actual,
+            Outcome::Failed(reason) | Outcome::Unknown(reason) => {
+                let found = Some(format!("it is not known whether it runs here: {reason}"));
+                self.group_mut(id).phase = Phase::Unknown { held, op: None, found };
+                return self.timers.arm(Timer::InspectAgain(id), self.now + INSPECT_AGAIN);
+            }
+            Outcome::Done => return,
+        };
+        match held {
+            Some((grant, HeldPhase::Granted)) if !self.died && self.adoptable(id, &grant, &actual) => {
+                self.adopt(id, grant, &actual);
+            }
+            Some((grant, _)) => {
+                let reason = "the daemon died while it was starting or stopping".to_string();
+                self.report(Change::GroupStopping { group: id, epoch: grant.epoch, reason });
+                self.begin_stop(id, grant, StopStep::Revoke);
+            }
+            None if actual.any_active || !actual.addresses.is_empty() => {
+                let found = Some(self.describe_found(id, &actual));
+                self.group_mut(id).phase = Phase::Unknown { held, op: None, found };
+                self.timers.arm(Timer::InspectAgain(id), self.now + INSPECT_AGAIN);
+            }
+            None => {
+                self.group_mut(id).phase = Phase::Idle;
+                self.settle_record(id);
+                self.speak = true;
+            }
+        }
+    }
+
+    /// Whether what an earlier run of the daemon left is a whole running group, and still ours.
+    fn adoptable(&self, id: GroupId, grant: &Grant, actual: &Actual) -> bool {
+        let config = self.config.group(id);
+        let whole = actual.all_active && (config.addresses.is_empty() || !actual.addresses.is_empty());
+        let beaten = self.group(id).record.is_some_and(|record| record.grant != *grant && record.grant.beats(grant));
+        whole && !beaten
+    }
+
+    fn adopt(&mut self, id: GroupId, grant: Grant, actual: &Actual) {
+        self.group_mut(id).phase = Phase::Running { grant };
+        self.set_record(id, Record::owned(grant));
+        self.report(Change::GroupAdopted { group: id, epoch: grant.epoch });
+        for index in 0..self.config.group(id).addresses.len() {
+            if !actual.addresses.contains(&index) {
+                self.out.push(Action::RepairAddress { group: id, index });
+            }
+        }
+        self.speak = true;
+    }
+
+    fn describe_found(&self, id: GroupId, actual: &Actual) -> String {
+        let config = self.config.group(id);
+        match actual.addresses.first() {
+            Some(index) => {
+                let address = &config.addresses[*index];
+                format!(
+                    "{}/{} is on {} but was not added by hafailover; remove it with: ip address del {}/{} dev {}",
+                    address.address,
+                    address.prefix,
+                    address.interface,
+                    address.address,
+                    address.prefix,
+                    address.interface
+                )
+            }
+            None => format!(
+                "a member is active but was not started by hafailover; stop it with: systemctl stop {}",
+                config.members.join(" ")
+            ),
+        }
+    }
+
+    pub(super) fn ban(&mut self, id: GroupId, reason: String) {
+        self.group_mut(id).banned = Some(reason.clone());
+        self.report(Change::GroupBanned { group: id, reason });
+    }
+
+    pub(super) fn announce_anew(&mut self, id: GroupId) {
+        if !self.config.group(id).addresses.is_empty() {
+            self.group_mut(id).announced = 0;
+            self.announce(id);
+        }
+    }
+
+    pub(super) fn announce(&mut self, id: GroupId) {
+        let group = self.group_mut(id);
+        if !matches!(group.phase, Phase::Running { .. }) {
+            return;
+        }
+        let gap = ANNOUNCE_GAPS.get(group.announced).copied();
+        group.announced += 1;
+        self.out.push(Action::Announce { group: id });
+        if let Some(gap) = gap {
+            self.timers.arm(Timer::Announce(id), self.now + gap);
+        }
+    }
+
+    pub(super) fn address_lost(&mut self, id: GroupId, index: usize) {
+        if matches!(self.group(id).phase, Phase::Running { .. } | Phase::Starting { step: StartStep::Members, .. }) {
+            self.out.push(Action::RepairAddress { group: id, index });
+            self.report(Change::AddressRepaired { group: id, index });
+        }
+    }
+
+    pub(super) fn member_down(&mut self, id: GroupId, unit: String, reason: String) {
+        // While starting, the start itself finds out; while stopping it is meant.
+        if !matches!(self.group(id).phase, Phase::Running { .. }) {
+            return;
+        }
+        self.report(Change::MemberDown { group: id, unit: unit.clone(), reason: reason.clone() });
+        self.ban(id, format!("{unit} stopped: {reason}"));
+        self.stop(id, format!("{unit} stopped: {reason}"));
+    }
+
+    pub(super) fn timed_out(&mut self, op: OpId) {
+        self.finished(op, Outcome::Unknown("no answer in time".into()));
+    }
+
+    fn op(&mut self, timeout: Duration) -> OpId {
+        self.ops += 1;
+        let op = OpId(self.ops);
+        self.timers.arm(Timer::Op(op), self.now + timeout);
+        op
+    }
+}

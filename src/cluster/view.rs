@@ -1,0 +1,367 @@
+//! What this node has heard: peers, links, service interfaces. It must not know groups' states here or decide anything.
+//!
+//! A message counts only if it echoes this node's own incarnation, for then its sender heard us since we started. One that does
+//! not makes us echo its incarnation, nothing else. Within an incarnation the sequence rises. An incarnation that was followed
+//! by another never counts again, and one counts as the follower only if it has heard more of us than the one before:
+//! so a recorded packet changes nothing, whatever was restarted since.
+
+use super::grant::{BootId, Epoch, Grant, Incarnation, Order, Record};
+use super::report::Change;
+use super::time::Time;
+use crate::config::model::{Config, GroupId, LinkId, NodeId, Timing};
+use crate::wire::{Echo, Message, Role};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Incarnations of a peer that are echoed without having echoed us.
+const CANDIDATES_MAX: usize = 2;
+/// How far behind the newest sequence a message may be and still show that its link works.
+const LINK_WINDOW: u64 = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerState {
+    /// Not heard since this daemon started.
+    Unheard,
+    Alive,
+    /// Silent for longer than warntime.
+    Late,
+    /// Silent for longer than deadtime, on all links.
+    Lost,
+    /// It said goodbye.
+    Left,
+}
+
+impl PeerState {
+    /// Heard lately enough to be asked and believed.
+    pub fn heard(self) -> bool {
+        matches!(self, PeerState::Alive | PeerState::Late)
+    }
+}
+
+/// What a peer said of a group, in this node's terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerGroup {
+    pub role: Role,
+    pub eligible: bool,
+    pub banned: bool,
+    pub record: Option<Record>,
+    pub order: Order,
+}
+
+impl PeerGroup {
+    /// A group that a peer does not mention: it may not be in its configuration, so it cannot speak for it.
+    const UNMENTIONED: PeerGroup = PeerGroup {
+        role: Role::Unknown,
+        eligible: false,
+        banned: false,
+        record: None,
+        order: Order { version: 0, stopped: false },
+    };
+}
+
+/// The incarnation of a peer that counts.
+#[derive(Clone, Debug)]
+struct Current {
+    incarnation: Incarnation,
+    sequence: u64,
+    /// The newest of our own sequences that it has echoed.
+    echoed: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub state: PeerState,
+    pub last_heard: Time,
+    /// Own lateness since it was last heard: its silence was partly ours.
+    pub lateness: Duration,
+    pub boot: Option<BootId>,
+    pub joined: bool,
+    pub leaving: bool,
+    pub agrees: Option<(bool, bool)>,
+    pub groups: BTreeMap<GroupId, PeerGroup>,
+    current: Option<Current>,
+    /// The newest message was the first of a new incarnation.
+    restarted: bool,
+    candidates: Vec<(Incarnation, u64)>,
+    retired: BTreeSet<Incarnation>,
+    pub links: BTreeMap<LinkId, PeerLink>,
+}
+
+/// One peer on one link.
+#[derive(Clone, Debug, Default)]
+pub struct PeerLink {
+    pub last_heard: Option<Time>,
+    pub silent: bool,
+    pub received: u64,
+    pub duplicates: u64,
+    pub lost: u64,
+    highest: u64,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// New: the view changed.
+    News(NodeId),
+    /// Known from another link: shows only that this link works.
+    Duplicate,
+    /// The sender has not heard this incarnation yet.
+    Stranger,
+    /// Old, or of an incarnation that is over.
+    Replay,
+    /// Not a node of this configuration.
+    UnknownSender,
+    /// This node's own name, from another daemon.
+    OwnName,
+}
+
+#[derive(Clone, Debug)]
+pub struct View {
+    pub peers: BTreeMap<NodeId, Peer>,
+    pub links: BTreeMap<LinkId, bool>,
+    /// Carrier of the service interfaces. One that was never reported has none.
+    pub interfaces: BTreeMap<String, bool>,
+}
+
+impl View {
+    pub fn new(config: &Config, now: Time) -> View {
+        let peer = || Peer {
+            state: PeerState::Unheard,
+            last_heard: now,
+            lateness: Duration::ZERO,
+            boot: None,
+            joined: false,
+            leaving: false,
+            agrees: None,
+            groups: BTreeMap::new(),
+            current: None,
+            restarted: false,
+            candidates: Vec::new(),
+            retired: BTreeSet::new(),
+            links: config.link_ids().map(|link| (link, PeerLink::default())).collect(),
+        };
+        View {
+            peers: config.peers().map(|node| (node, peer())).collect(),
+            links: config.link_ids().map(|link| (link, false)).collect(),
+            interfaces: BTreeMap::new(),
+        }
+    }
+
+    pub fn peer(&self, node: NodeId) -> Option<&Peer> {
+        self.peers.get(&node)
+    }
+
+    /// What a peer that is heard says of a group.
+    pub fn says(&self, node: NodeId, group: GroupId) -> Option<PeerGroup> {
+        let peer = self.peers.get(&node)?;
+        Some(peer.groups.get(&group).copied().unwrap_or(PeerGroup::UNMENTIONED))
+    }
+
+    /// Own lateness is added to every peer's silence, at most one deadtime of it.
+    pub fn late(&mut self, lateness: Duration, deadtime: Duration) {
+        for peer in self.peers.values_mut() {
+            peer.lateness = (peer.lateness + lateness).min(deadtime);
+        }
+    }
+
+    pub fn echoes(&self, config: &Config) -> Vec<Echo> {
+        let mut echoes = Vec::new();
+        for (node, peer) in &self.peers {
+            let node = config.node(*node).tag;
+            let current = peer.current.iter().map(|current| (current.incarnation, current.sequence));
+            for (incarnation, sequence) in current.chain(peer.candidates.iter().copied()) {
+                echoes.push(Echo { node, incarnation, sequence });
+            }
+        }
+        echoes
+    }
+
+    /// Takes a message in. `mine` is this node's incarnation and its newest sequence.
+    pub fn hear(
+        &mut self,
+        now: Time,
+        config: &Config,
+        mine: (Incarnation, u64),
+        link: LinkId,
+        message: &Message,
+        changes: &mut Vec<Change>,
+    ) -> Heard {
+        let Some(node) = config.node_by_tag(message.sender) else {
+            return Heard::UnknownSender;
+        };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return if message.incarnation == mine.0 { Heard::Replay } else { Heard::OwnName };
+        };
+        let own = config.node(config.me).tag;
+        let echoed = message
+            .echoes
+            .iter()
+            .find(|echo| echo.node == own && echo.incarnation == mine.0 && echo.sequence <= mine.1)
+            .map(|echo| echo.sequence);
+        let heard = peer.place(node, message, echoed);
+        if matches!(heard, Heard::News(_) | Heard::Duplicate) {
+            peer.note_link(now, node, link, message.sequence, changes);
+        }
+        if let Heard::News(_) = heard {
+            peer.take(now, node, config, message, changes);
+            return Heard::News(node);
+        }
+        heard
+    }
+
+    /// Notices silence: warntime, deadtime, and links that a peer no longer uses.
+    pub fn expire(&mut self, now: Time, timing: &Timing, changes: &mut Vec<Change>) {
+        for (node, peer) in &mut self.peers {
+            let silence = now.since(peer.last_heard + peer.lateness);
+            if peer.state == PeerState::Alive && silence >= timing.warntime {
+                peer.state = PeerState::Late;
+                changes.push(Change::NodeLate { node: *node, interval: now.since(peer.last_heard) });
+            }
+            if peer.state == PeerState::Late && silence >= timing.deadtime {
+                peer.state = PeerState::Lost;
+                changes.push(Change::NodeLost { node: *node, silence: now.since(peer.last_heard) });
+            }
+            for (link, on) in &mut peer.links {
+                let Some(last) = on.last_heard else { continue };
+                if !on.silent && peer.state != PeerState::Left && now.since(last + peer.lateness) >= timing.deadtime {
+                    on.silent = true;
+                    changes.push(Change::LinkSilent { link: *link, peer: *node, silence: now.since(last) });
+                }
+            }
+        }
+    }
+
+    /// When `expire` has something to do next.
+    pub fn next_silence(&self, timing: &Timing) -> Option<Time> {
+        let peers = self.peers.values().filter_map(|peer| match peer.state {
+            PeerState::Alive => Some(peer.last_heard + peer.lateness + timing.warntime),
+            PeerState::Late => Some(peer.last_heard + peer.lateness + timing.deadtime),
+            _ => None,
+        });
+        let links = self.peers.values().filter(|peer| peer.state != PeerState::Left).flat_map(|peer| {
+            let waiting = peer.links.values().filter(|on| !on.silent);
+            waiting.filter_map(|on| Some(on.last_heard? + peer.lateness + timing.deadtime))
+        });
+        peers.chain(links).min()
+    }
+}
+
+impl Peer {
+    /// Decides what a message is, and moves on to a new incarnation where it shows one.
+    fn place(&mut self, node: NodeId, message: &Message, echoed: Option<u64>) -> Heard {
+        self.restarted = false;
+        if self.retired.contains(&message.incarnation) {
+            return Heard::Replay;
+        }
+        let sequence = message.sequence;
+        match &mut self.current {
+            Some(current) if current.incarnation == message.incarnation => {
+                let Some(echoed) = echoed else { return Heard::Replay };
+                if sequence > current.sequence {
+                    current.sequence = sequence;
+                    current.echoed = current.echoed.max(echoed);
+                    return Heard::News(node);
+                }
+                let near = sequence + LINK_WINDOW > current.sequence;
+                if near { Heard::Duplicate } else { Heard::Replay }
+            }
+            other => {
+                let Some(echoed) = echoed.filter(|echoed| other.as_ref().is_none_or(|old| *echoed > old.echoed)) else {
+                    return self.note_candidate(message);
+                };
+                if let Some(old) = other.take() {
+                    self.retired.insert(old.incarnation);
+                    self.restarted = true;
+                }
+                *other = Some(Current { incarnation: message.incarnation, sequence, echoed });
+                self.candidates.clear();
+                for on in self.links.values_mut() {
+                    on.highest = 0;
+                }
+                Heard::News(node)
+            }
+        }
+    }
+
+    fn note_candidate(&mut self, message: &Message) -> Heard {
+        self.candidates.retain(|(incarnation, _)| *incarnation != message.incarnation);
+        if self.candidates.len() == CANDIDATES_MAX {
+            self.candidates.remove(0);
+        }
+        self.candidates.push((message.incarnation, message.sequence));
+        Heard::Stranger
+    }
+
+    fn note_link(&mut self, now: Time, node: NodeId, link: LinkId, sequence: u64, changes: &mut Vec<Change>) {
+        let Some(on) = self.links.get_mut(&link) else { return };
+        if sequence <= on.highest {
+            on.duplicates += 1;
+            return;
+        }
+        if on.highest > 0 {
+            on.lost += sequence - on.highest - 1;
+        }
+        on.highest = sequence;
+        on.received += 1;
+        if on.silent {
+            on.silent = false;
+            let silence = on.last_heard.map_or(Duration::ZERO, |last| now.since(last));
+            changes.push(Change::LinkHeard { link, peer: node, silence });
+        }
+        on.last_heard = Some(now);
+    }
+
+    /// Takes over what a new message says.
+    fn take(&mut self, now: Time, node: NodeId, config: &Config, message: &Message, changes: &mut Vec<Change>) {
+        let silence = now.since(self.last_heard);
+        let restarted = self.restarted;
+        match (self.state, message.flags.left) {
+            (PeerState::Left, true) => {}
+            (_, true) => changes.push(Change::NodeLeft { node }),
+            (PeerState::Unheard, _) => changes.push(Change::NodeJoined { node }),
+            (PeerState::Late, _) if !restarted => changes.push(Change::NodeLateOver { node, interval: silence }),
+            (PeerState::Alive, _) if !restarted => {}
+            _ => changes.push(Change::NodeReturned { node, silence, restarted }),
+        }
+        self.state = if message.flags.left { PeerState::Left } else { PeerState::Alive };
+        self.last_heard = now;
+        self.lateness = Duration::ZERO;
+        self.boot = Some(message.boot);
+        self.joined = message.flags.joined;
+        self.leaving = message.flags.leaving;
+        self.note_digests(node, config, message, changes);
+        self.groups.clear();
+        for says in &message.groups {
+            let Some(group) = config.group_by_tag(says.group) else { continue };
+            // A record that names a node we do not know cannot be compared; its epoch must not be lost all the same.
+            let record = says.record.map(|record| Record {
+                grant: Grant {
+                    epoch: record.epoch,
+                    node: config.node_by_tag(record.node).unwrap_or(node),
+                    boot: record.boot,
+                },
+                released: record.released,
+                heir: record.heir.and_then(|heir| config.node_by_tag(heir)),
+            });
+            let record = record.filter(|record| record.grant.epoch > Epoch(0));
+            let group_says =
+                PeerGroup { role: says.role, eligible: says.eligible, banned: says.banned, record, order: says.order };
+            self.groups.insert(group, group_says);
+        }
+    }
+
+    fn note_digests(&mut self, node: NodeId, config: &Config, message: &Message, changes: &mut Vec<Change>) {
+        let agrees = (message.cluster_digest == config.cluster_digest, message.groups_digest == config.groups_digest);
+        if self.agrees == Some(agrees) {
+            return;
+        }
+        match (agrees, self.agrees) {
+            ((true, true), Some(_)) => changes.push(Change::ConfigAgrees { node }),
+            ((true, true), None) => {}
+            ((cluster, groups), _) => {
+                changes.push(Change::ConfigDiffers { node, cluster: !cluster, groups: !groups });
+            }
+        }
+        self.agrees = Some(agrees);
+    }
+}

@@ -1,0 +1,157 @@
+//! What is asked of the kernel about a virtual address, and how a refusal is told to people.
+//! It must not know sockets or the table.
+
+use super::message::{Batch, NewAddress};
+use crate::config::model::VirtualAddress;
+use rustix::io::Errno;
+use std::io;
+use std::net::Ipv4Addr;
+use thiserror::Error;
+
+/// IFNAMSIZ without the terminator.
+const LABEL: usize = 15;
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AddressError {
+    #[error("interface {interface} does not exist: cannot add {address}")]
+    NoInterface { interface: String, address: Ipv4Addr },
+    #[error(
+        "{address}/{prefix} is already on {interface}, not added by hafailover: remove it there, or from the group"
+    )]
+    AlreadyThere { address: Ipv4Addr, prefix: u8, interface: String },
+    #[error("label {label} of {address} is longer than the 15 characters the kernel takes: shorten it")]
+    LabelTooLong { address: Ipv4Addr, label: String },
+    #[error("cannot {operation} on {interface}: {reason}")]
+    Kernel { operation: String, interface: String, reason: String },
+    #[error("{address} is still on {interface} after its removal")]
+    StillThere { address: Ipv4Addr, interface: String },
+    #[error("{}", .0.iter().map(AddressError::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<AddressError>),
+}
+
+/// One request of a batch, and what to say when it fails.
+#[derive(Clone, Copy)]
+pub(super) enum Request<'a> {
+    Promote { interface: &'a str },
+    Add(&'a VirtualAddress),
+    Remove(&'a VirtualAddress),
+}
+
+impl Request<'_> {
+    pub(super) fn encode(&self, batch: &mut Batch, sequence: u32, index: u32) {
+        match self {
+            Request::Promote { .. } => batch.promote_secondaries(sequence, index),
+            Request::Add(new) => {
+                // A label that does not fit was refused before; without one the address is still right.
+                let label = label_of(new).unwrap_or_default();
+                let broadcast = new.broadcast.or_else(|| broadcast_of(new.address, new.prefix));
+                let (address, prefix) = (new.address, new.prefix);
+                let new = NewAddress { index, address, prefix, broadcast, label: label.as_deref() };
+                batch.add_address(sequence, &new);
+            }
+            Request::Remove(old) => batch.remove_address(sequence, index, old.address, old.prefix),
+        }
+    }
+
+    pub(super) fn address(&self) -> Option<&VirtualAddress> {
+        match self {
+            Request::Promote { .. } => None,
+            Request::Add(address) | Request::Remove(address) => Some(address),
+        }
+    }
+
+    pub(super) fn interface(&self) -> &str {
+        match self {
+            Request::Promote { interface } => interface,
+            Request::Add(address) | Request::Remove(address) => &address.interface,
+        }
+    }
+
+    pub(super) fn error(&self, error: Errno) -> AddressError {
+        let operation = match self {
+            Request::Add(new) if error == Errno::EXIST => {
+                let (address, prefix, interface) = (new.address, new.prefix, new.interface.clone());
+                return AddressError::AlreadyThere { address, prefix, interface };
+            }
+            Request::Promote { .. } => "switch on promote_secondaries".to_owned(),
+            Request::Add(address) => format!("add {}/{}", address.address, address.prefix),
+            Request::Remove(address) => format!("remove {}/{}", address.address, address.prefix),
+        };
+        let reason = io::Error::from(error).to_string();
+        AddressError::Kernel { operation, interface: self.interface().to_owned(), reason }
+    }
+}
+
+pub(super) fn several(mut errors: Vec<AddressError>) -> AddressError {
+    if errors.len() == 1 { errors.remove(0) } else { AddressError::Several(errors) }
+}
+
+/// Old tools show a labelled address as an interface of its own and expect the interface's name in front.
+pub(super) fn label_of(address: &VirtualAddress) -> Result<Option<String>, AddressError> {
+    let Some(label) = &address.label else { return Ok(None) };
+    let named =
+        label.strip_prefix(address.interface.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+    let full = if named { label.clone() } else { format!("{}:{label}", address.interface) };
+    if full.len() > LABEL {
+        return Err(AddressError::LabelTooLong { address: address.address, label: full });
+    }
+    Ok(Some(full))
+}
+
+/// As `ip address add … broadcast +`; a network of one or two addresses has none.
+fn broadcast_of(address: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
+    let hosts = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+    (prefix < 31 && !address.is_loopback()).then(|| Ipv4Addr::from_bits(address.to_bits() | hosts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labelled(label: &str) -> VirtualAddress {
+        VirtualAddress {
+            address: Ipv4Addr::new(10, 0, 0, 77),
+            prefix: 24,
+            interface: "eth0".into(),
+            label: Some(label.into()),
+            broadcast: None,
+        }
+    }
+
+    #[test]
+    fn a_label_begins_with_the_interface() {
+        for (given, full) in [("web", "eth0:web"), ("eth0:web", "eth0:web"), ("eth0", "eth0"), ("eth01", "eth0:eth01")]
+        {
+            assert_eq!(label_of(&labelled(given)), Ok(Some(full.to_owned())));
+        }
+        assert_eq!(label_of(&labelled("0123456789")), Ok(Some("eth0:0123456789".to_owned())), "15 fit");
+        let error = label_of(&labelled("0123456789a")).expect_err("16 do not");
+        assert_eq!(
+            error.to_string(),
+            "label eth0:0123456789a of 10.0.0.77 is longer than the 15 characters the kernel takes: shorten it"
+        );
+    }
+
+    #[test]
+    fn broadcast_addresses() {
+        let of = |address: [u8; 4], prefix| broadcast_of(address.into(), prefix).map(|found| found.octets());
+        assert_eq!(of([10, 0, 0, 77], 24), Some([10, 0, 0, 255]));
+        assert_eq!(of([10, 0, 0, 77], 30), Some([10, 0, 0, 79]));
+        assert_eq!(of([10, 0, 0, 77], 0), Some([255, 255, 255, 255]));
+        for prefix in [31, 32, 33, 255] {
+            assert_eq!(of([10, 0, 0, 77], prefix), None);
+        }
+        assert_eq!(of([127, 0, 0, 2], 8), None);
+    }
+
+    #[test]
+    fn one_error_stands_alone_and_more_in_a_row() {
+        let error =
+            |interface: &str| AddressError::NoInterface { interface: interface.into(), address: [10, 0, 0, 7].into() };
+        assert_eq!(several(vec![error("a")]), error("a"));
+        assert_eq!(
+            several(vec![error("a"), error("b")]).to_string(),
+            "interface a does not exist: cannot add 10.0.0.7; interface b does not exist: cannot add 10.0.0.7"
+        );
+    }
+}

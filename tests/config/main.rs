@@ -1,0 +1,7 @@
+//! Configuration and generator against real files below a root of their own.
+
+mod broken;
+mod generator;
+mod mutation;
+mod sound;
+mod tree;

@@ -1,0 +1,84 @@
+//! Bytes that nobody would write: every parser answers with problems, none with a panic. Seeded, so that a failure
+//! comes again.
+
+use crate::tree::{CLUSTER, KEYS, LOCAL, SOUND, Tree, WEB};
+use hafailover::host::systemd::generator::render;
+use std::panic::catch_unwind;
+
+const ROUNDS: u64 = 400;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit.max(1) as u64).expect("below a usize")
+    }
+}
+
+fn mutate(text: &[u8], random: &mut Random) -> Vec<u8> {
+    const PIECES: [&[u8]; 16] = [
+        b"\\",
+        b"\"",
+        b"'",
+        b"[",
+        b"]",
+        b"=",
+        b"\n",
+        b"%",
+        b"\0",
+        b"\xff",
+        b"\xc3",
+        "µ".as_bytes(),
+        b"-1",
+        b"{",
+        b".",
+        b"99999999999999999999",
+    ];
+    let mut bytes = text.to_vec();
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len() + 1);
+        match random.below(4) {
+            0 => bytes.truncate(at),
+            1 if at < bytes.len() => bytes[at] = random.next().to_le_bytes()[0],
+            2 if at < bytes.len() => {
+                bytes.remove(at);
+            }
+            _ => {
+                let piece = PIECES[random.below(PIECES.len())];
+                bytes.splice(at..at, piece.iter().copied());
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn no_bytes_make_a_parser_panic() {
+    let tree = Tree::sound();
+    for file in [CLUSTER, LOCAL, KEYS, WEB] {
+        let (_, sound) = SOUND.iter().find(|(name, _)| *name == file).expect("a file of the tree");
+        for seed in 0..ROUNDS {
+            let bytes = mutate(sound.as_bytes(), &mut Random(seed));
+            tree.write(file, &bytes);
+            let outcome = catch_unwind(|| (tree.load().map(|_| ()), render(&tree.paths(), "alpha")));
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let (loaded, _) = outcome.unwrap_or_else(|_| panic!("{file}, seed {seed}:\n{text}"));
+            if let Err(problems) = loaded {
+                assert!(!problems.is_empty(), "{file}, seed {seed}: refused without a reason:\n{text}");
+                assert!(
+                    problems.iter().all(|problem| problem.line > 0 && problem.column > 0 && !problem.remedy.is_empty())
+                );
+            }
+        }
+        tree.write(file, sound);
+    }
+}

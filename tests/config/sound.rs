@@ -1,0 +1,167 @@
+//! What a sound configuration means: defaults, digests, this host's own names, drop-ins merged as by systemd.
+
+use crate::tree::{CLUSTER, DB, KEYS, LOCAL, Tree, WEB};
+use hafailover::config::load;
+use hafailover::config::model::{Config, NodeId};
+use std::time::Duration;
+
+fn digests(config: &Config) -> (u32, u32) {
+    (config.cluster_digest, config.groups_digest)
+}
+
+fn drop_in(directory: &str, name: &str) -> String {
+    format!("{directory}/systemd/system/hafailover-group@web.target.d/{name}")
+}
+
+#[test]
+fn the_example_of_the_contract_is_read() {
+    let loaded = Tree::sound().loaded();
+    let config = &loaded.config;
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(config.me, NodeId(0));
+    assert_eq!(config.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["alpha", "beta"]);
+    assert_eq!((config.links[0].name.as_str(), config.links[0].interface.as_str()), ("hb0", "enp3s0"));
+    assert_eq!(config.links[1].interface, "hb1");
+    assert_eq!(config.links[1].peers[&NodeId(1)].to_string(), "172.16.2.76");
+    let [db, web] = config.groups.as_slice() else { panic!("{:?}", config.groups) };
+    assert_eq!((db.name.as_str(), web.name.as_str()), ("db", "web"));
+    assert_eq!(db.nodes, [NodeId(1), NodeId(0)]);
+    assert_eq!(web.description, "Public web site");
+    assert_eq!(web.members, ["srv-www.mount", "nginx.service"]);
+    assert_eq!(web.interfaces, ["eth0"]);
+    assert_eq!((web.timeout_start, web.failback), (Duration::from_secs(90), false));
+}
+
+#[test]
+fn timing_has_the_contracts_defaults_and_warntime_follows_the_deadtime() {
+    let tree = Tree::sound();
+    let timing = "[timing]\nkeepalive = \"100ms\"\nwarntime = \"150ms\"\ndeadtime = \"300ms\"\ninitdead = \"10s\"\n";
+    let milliseconds = |tree: &Tree| {
+        let timing = tree.loaded().config.timing;
+        [timing.keepalive, timing.warntime, timing.deadtime, timing.initdead].map(|time| time.as_millis())
+    };
+    tree.replace(CLUSTER, timing, "");
+    assert_eq!(milliseconds(&tree), [200, 500, 1000, 30_000]);
+    tree.replace(CLUSTER, "[[link]]", "[timing]\ndeadtime = 4\n[[link]]");
+    assert_eq!(milliseconds(&tree), [200, 2000, 4000, 30_000]);
+    tree.replace(CLUSTER, "deadtime = 4", "deadtime = \"30ms\"\nkeepalive = 0.01");
+    assert_eq!(milliseconds(&tree), [10, 15, 30, 30_000]);
+}
+
+#[test]
+fn digests_are_of_the_meaning_alone() {
+    let tree = Tree::sound();
+    let before = digests(&tree.loaded().config);
+    tree.replace(CLUSTER, "name = \"shop\"", "# a comment\nname     =   'shop'");
+    tree.replace(CLUSTER, "\"300ms\"", "0.3");
+    tree.replace(CLUSTER, "\"beta\"]", "\"BETA\"]");
+    tree.replace(LOCAL, "hb0 = \"enp3s0\"", "eth0 = \"enp9s0\"");
+    tree.replace(WEB, "nginx.service", "\\\n# comment\n \"nginx.service\"");
+    tree.replace(WEB, "Public web site", "Our shop");
+    tree.replace(DB, "[X-HAFailover]", "[X-HAFailover]\nStart=old.service\nStart=\nTimeoutStopSec=1min 30s");
+    assert_eq!(digests(&tree.loaded().config), before);
+}
+
+#[test]
+fn a_digest_changes_with_its_own_files_only() {
+    let tree = Tree::sound();
+    let before = digests(&tree.loaded().config);
+    tree.replace(CLUSTER, "\"10s\"", "\"11s\"");
+    let cluster = digests(&tree.loaded().config);
+    assert!(cluster.0 != before.0 && cluster.1 == before.1);
+    tree.replace(WEB, "Start=", "TimeoutStopSec=91\nStart=");
+    let groups = digests(&tree.loaded().config);
+    assert!(groups.0 == cluster.0 && groups.1 != cluster.1);
+}
+
+#[test]
+fn both_hosts_compute_the_same_digests_from_the_same_files() {
+    let tree = Tree::sound();
+    tree.replace(WEB, "nginx.service", "agent@%H.service nginx.service");
+    tree.replace(WEB, "dev eth0", "dev svc");
+    let alpha = tree.loaded().config;
+    tree.write(LOCAL, "node = \"beta\"\n[interfaces]\nsvc = \"enp7s0\"\n");
+    let beta = load(&tree.paths(), "vm-4711.example").expect("sound").config;
+    assert_eq!((alpha.me, beta.me), (NodeId(0), NodeId(1)));
+    assert_eq!(digests(&alpha), digests(&beta));
+    assert_eq!(alpha.groups[1].members[1], "agent@alpha.service");
+    assert_eq!(beta.groups[1].members[1], "agent@vm-4711.example.service");
+    assert_eq!(beta.groups[1].interfaces, ["enp7s0"]);
+}
+
+#[test]
+fn drop_ins_merge_override_mask_and_reset() {
+    let tree = Tree::sound();
+    // By name: web.conf of /etc, then x of /run; the same name further down does not count, nor does a masked one.
+    tree.write(&drop_in("run", "x.conf"), "[X-HAFailover]\nAddress=10.0.0.79/24 dev eth1\nStart=late.service\n");
+    tree.write(&drop_in("usr/lib", "web.conf"), "[X-HAFailover]\nStart=overridden.service\n");
+    tree.write(&drop_in("usr/lib", "y.conf"), "[X-HAFailover]\nStart=masked.service\n");
+    std::os::unix::fs::symlink("/dev/null", tree.path(&drop_in("etc", "y.conf"))).expect("a link");
+    tree.write("usr/lib/systemd/system/hafailover-group@.target", "[Unit]\nDescription=Group %i of %H\n");
+    tree.write("etc/systemd/system/hafailover-group@.target.d/all.conf", "[X-HAFailover]\nTimeoutStopSec=5min\n");
+    let web = tree.loaded().config.groups.remove(1);
+    assert_eq!(web.members, ["srv-www.mount", "nginx.service", "late.service"]);
+    assert_eq!(web.interfaces, ["eth0", "eth1"]);
+    assert_eq!(web.timeout_stop, Duration::from_secs(300));
+    tree.write(&drop_in("etc", "z.conf"), "[Unit]\nDescription=\n[X-HAFailover]\nStart=\nStart=%i-%j@%p.service\n");
+    let web = tree.loaded().config.groups.remove(1);
+    assert_eq!(web.members, ["web-group@hafailover-group.service"]);
+    assert_eq!(web.description, "");
+}
+
+#[test]
+fn a_target_of_its_own_may_carry_the_section_and_other_instances_are_no_groups() {
+    let tree = Tree::sound();
+    tree.write("etc/systemd/system/hafailover-group@mail.target", "[X-HAFailover]\nAddress=10.0.0.80/32 dev eth0\n");
+    tree.write("etc/systemd/system/hafailover-group@none.target.d/a.conf", "[Unit]\nDescription=no group\n");
+    let names: Vec<String> = tree.loaded().config.groups.into_iter().map(|group| group.name).collect();
+    assert_eq!(names, ["db", "mail", "web"]);
+}
+
+#[test]
+fn what_works_but_deserves_a_word_is_a_warning() {
+    let tree = Tree::sound();
+    tree.write(KEYS, "auth 1\n1 sha1 redhat\n");
+    tree.replace(LOCAL, "hb0", "bh0");
+    tree.replace(WEB, "alpha beta", "alpha");
+    tree.replace(CLUSTER, "\"300ms\"", "\"1s\"");
+    tree.replace(DB, "Address=10.0.0.78/24 dev eth0\n", "");
+    let warnings: Vec<String> = tree.loaded().warnings.iter().map(ToString::to_string).collect();
+    let expected = [
+        ("authkeys:2:8", "can be guessed"),
+        ("local.toml:2:1", "did you mean \"hb0\"?"),
+        ("db.conf:3:7", "cannot be probed"),
+        ("web.conf:5:7", "cannot fail over"),
+    ];
+    assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
+    for (warning, (place, words)) in warnings.iter().zip(expected) {
+        assert!(warning.contains(place) && warning.contains(words), "{warning} lacks {place} or {words}");
+    }
+}
+
+#[test]
+fn a_credential_stands_for_the_file() {
+    let tree = Tree::sound();
+    tree.remove(KEYS);
+    tree.write("credentials/authkeys", "auth 2\n2 sha256 bbbbbbbbbbbbbbbbbbbbbbbb\n");
+    let paths = tree.paths().with_credentials(Some(&tree.path("credentials")));
+    load(&paths, "alpha").expect("keys from the credential");
+    load(&tree.paths().with_credentials(Some(&tree.path("elsewhere"))), "alpha")
+        .expect_err("without one, the file counts, and it is gone");
+}
+
+#[test]
+fn the_shipped_example_is_sound() {
+    let tree = Tree::sound();
+    tree.remove(WEB);
+    tree.remove(DB);
+    tree.remove(LOCAL);
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/examples");
+    let read = |name: &str| std::fs::read(examples.join(name)).expect("an example");
+    tree.write(CLUSTER, read("hafailover.toml"));
+    tree.write(KEYS, read("authkeys"));
+    tree.write(WEB, read("hafailover-group@web.target.d/web.conf"));
+    let loaded = tree.loaded();
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.groups[0].members, ["nginx.service"]);
+}

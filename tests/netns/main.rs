@@ -1,0 +1,7 @@
+//! Links, addresses and ARP against the real kernel, in private network namespaces. Needs root.
+
+mod addresses;
+mod arp;
+mod interfaces;
+mod lab;
+mod links;
