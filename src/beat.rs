@@ -67,7 +67,8 @@ impl BeatThread {
     pub fn run(mut self, first: Option<Event>) {
         let watched = self.edges.config.groups.iter().flat_map(|group| &group.addresses);
         if let Err(error) = self.edges.arp.watch(watched) {
-            let text = format!("cannot watch for answers to ARP probes: {error}; takeovers by silence are not protected");
+            let text =
+                format!("cannot watch for answers to ARP probes: {error}; takeovers by silence are not protected");
             self.edges.journal.note(crate::journal::Level::Error, text);
         }
         self.heart.begin(clock::now());
@@ -100,7 +101,9 @@ impl BeatThread {
             PollFd::from_borrowed_fd(self.edges.arp.fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.inbox.as_fd(), PollFlags::IN),
         ];
-        fds.extend(self.edges.links.iter().filter_map(|link| Some(PollFd::from_borrowed_fd(link.fd()?, PollFlags::IN))));
+        fds.extend(
+            self.edges.links.iter().filter_map(|link| Some(PollFd::from_borrowed_fd(link.fd()?, PollFlags::IN))),
+        );
         // An interrupted wait is a short one.
         let _ = poll(&mut fds, Some(&timeout));
     }

@@ -161,7 +161,17 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
         Mode::Normal => pending.map(|what| Event::Pending(Some(what))),
     };
     spawn_beat(thread, first, &journal)?;
-    let setup = HostSetup { config: config.clone(), keys, inbox: orders, beat, journal, paths, places: places.clone(), progress, mode };
+    let setup = HostSetup {
+        config: config.clone(),
+        keys,
+        inbox: orders,
+        beat,
+        journal,
+        paths,
+        places: places.clone(),
+        progress,
+        mode,
+    };
     serve(setup, &config, mode)
 }
 
@@ -200,11 +210,16 @@ fn serve(setup: HostSetup, config: &Config, mode: Mode) -> Result<(), Fault> {
         Some(ExitReason::Done | ExitReason::LeftGroups) => {}
         Some(ExitReason::BeatEnded) => return Err(Fault::BeatEnded),
         None => {
-            journal.note(Level::Error, "a stop could not be confirmed: rebooting this host, so that another may take its groups");
+            journal.note(
+                Level::Error,
+                "a stop could not be confirmed: rebooting this host, so that another may take its groups",
+            );
             journal.flush(JOURNAL_PATIENCE);
             rustix::fs::sync();
             let refused = rustix::system::reboot(rustix::system::RebootCommand::Restart);
-            return Err(io_fault("cannot reboot this host")(refused.err().map_or_else(io::Error::last_os_error, Into::into)));
+            return Err(io_fault("cannot reboot this host")(
+                refused.err().map_or_else(io::Error::last_os_error, Into::into),
+            ));
         }
     }
     journal.flush(JOURNAL_PATIENCE);

@@ -71,7 +71,8 @@ impl Edges {
             Action::Hold { op, group, grant, phase } => return Some(self.hold(op, group, &grant, phase)),
             Action::Forget { group } => {
                 if let Err(error) = held::forget(&self.places, &self.config.group(group).name) {
-                    self.journal.note(Level::Warning, format!("cannot remove what /run holds of a stopped group: {error}"));
+                    self.journal
+                        .note(Level::Warning, format!("cannot remove what /run holds of a stopped group: {error}"));
                 }
             }
             Action::Inspect { op, group } => {

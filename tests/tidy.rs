@@ -8,8 +8,20 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Words that must not stand in the pure parts: the outside world.
 const IMPURE: [&str; 14] = [
-    "tokio", "zbus", "neli", "socket2", "rustix", "libc", "std::fs", "std::io", "std::net::Udp", "std::time::Instant",
-    "SystemTime", "std::thread", "crate::host", "crate::links",
+    "tokio",
+    "zbus",
+    "neli",
+    "socket2",
+    "rustix",
+    "libc",
+    "std::fs",
+    "std::io",
+    "std::net::Udp",
+    "std::time::Instant",
+    "SystemTime",
+    "std::thread",
+    "crate::host",
+    "crate::links",
 ];
 
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {

@@ -1,6 +1,211 @@
 //! What systemd is told: the whole of it for one configuration, and that no member is ever left unguarded.
-use crate::tree::Tree;
+
+use crate::tree::{CLUSTER, DB, KEYS, SOUND, Tree, WEB};
+use hafailover::host::systemd::generator::{DIGEST_FILE, Generated, render, write};
+use std::path::Path;
+use std::process::Command;
+
+fn rendered(tree: &Tree) -> Generated {
+    render(&tree.paths(), "alpha")
+}
+
+/// The settings of one unit's drop-in, without its comment.
+fn settings(generated: &Generated, unit: &str) -> Option<String> {
+    let text = generated.files.get(&Path::new(&format!("{unit}.d")).join("50-hafailover.conf"))?;
+    Some(text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect())
+}
+
+fn guarded(generated: &Generated, unit: &str, group: &str) -> bool {
+    let assert = format!("\nAssertPathExists=/run/hafailover/grant/{group}\n");
+    settings(generated, unit).is_some_and(|text| text.starts_with("[Unit]\n") && text.contains(&assert))
+}
+
 #[test]
-fn placeholder() {
-    let _ = Tree::empty();
+fn targets_want_their_members_and_members_follow_each_other() {
+    let generated = rendered(&Tree::sound());
+    let units: Vec<_> = generated.files.keys().map(|file| file.display().to_string()).collect();
+    let expected = [
+        "hafailover-group@db.target",
+        "hafailover-group@web.target",
+        "nginx.service",
+        "postgresql@15-main.service",
+        "srv-www.mount",
+    ];
+    assert_eq!(units, expected.map(|unit| format!("{unit}.d/50-hafailover.conf")));
+    assert_eq!(
+        settings(&generated, "hafailover-group@web.target").as_deref(),
+        Some(
+            "[Unit]\nAssertPathExists=/run/hafailover/grant/web\nAfter=hafailover.service\n\
+             Wants=srv-www.mount\nAfter=srv-www.mount\nWants=nginx.service\nAfter=nginx.service\n"
+        )
+    );
+    assert_eq!(
+        settings(&generated, "srv-www.mount").as_deref(),
+        Some(
+            "[Unit]\nAssertPathExists=/run/hafailover/grant/web\nPartOf=hafailover-group@web.target\n\
+             After=hafailover.service\nDefaultDependencies=no\nConflicts=umount.target\nBefore=umount.target\n"
+        )
+    );
+    assert_eq!(
+        settings(&generated, "nginx.service").as_deref(),
+        Some(
+            "[Unit]\nAssertPathExists=/run/hafailover/grant/web\nPartOf=hafailover-group@web.target\n\
+             After=hafailover.service\nRequires=srv-www.mount\nAfter=srv-www.mount\n"
+        )
+    );
+}
+
+#[test]
+fn what_starts_early_by_default_is_taken_out_of_the_early_boot() {
+    let tree = Tree::sound();
+    tree.replace(WEB, "srv-www.mount nginx.service", "a.socket b.path c.timer d.swap e.automount f.target g.service");
+    let generated = rendered(&tree);
+    let stop = |by| format!("DefaultDependencies=no\nConflicts={by}\nBefore={by}\n");
+    for (unit, stopped_by) in [
+        ("a.socket", "shutdown.target"),
+        ("b.path", "shutdown.target"),
+        ("c.timer", "shutdown.target"),
+        ("d.swap", "umount.target"),
+        ("e.automount", "umount.target"),
+    ] {
+        assert!(settings(&generated, unit).is_some_and(|text| text.contains(&stop(stopped_by))), "{unit}");
+    }
+    for unit in ["f.target", "g.service"] {
+        assert!(settings(&generated, unit).is_some_and(|text| !text.contains("DefaultDependencies")), "{unit}");
+    }
+    let before_us = generated.files.values().any(|text| text.contains("Before=hafailover"));
+    assert!(!before_us, "Before= the daemon deadlocks its stop");
+}
+
+#[test]
+fn guards_need_neither_cluster_nor_keys_nor_a_sound_group() {
+    let tree = Tree::sound();
+    let sound = rendered(&tree);
+    tree.remove(KEYS);
+    tree.write(CLUSTER, "[cluster\n");
+    assert_eq!(rendered(&tree), sound);
+    for (old, new) in [
+        ("[X-HAFailover]", "[X-HAFailover"),
+        ("[X-HAFailover]", "[Install]"),
+        ("[X-HAFailover]\n", ""),
+        ("Nodes=alpha beta", "Nodes=nobody"),
+        ("Address=10.0.0.77/24 dev eth0", "\u{fffd}garbage"),
+        ("Start=srv-www.mount nginx.service", "start = srv-www.mount 'nginx.service"),
+        ("Start=srv-www.mount nginx.service", "Start=srv-www.mount %q.service nginx"),
+        ("Start=srv-www.mount nginx.service", "Start=srv-www.mount\nStart=\"nginx.service\" \\"),
+    ] {
+        let tree = Tree::sound();
+        tree.replace(WEB, old, new);
+        let generated = rendered(&tree);
+        for unit in ["hafailover-group@web.target", "srv-www.mount", "nginx.service"] {
+            assert!(guarded(&generated, unit, "web"), "{unit} is unguarded with {new:?}: {generated:#?}");
+        }
+    }
+}
+
+#[test]
+fn every_member_of_whatever_can_be_loaded_is_guarded() {
+    let tree = Tree::sound();
+    for (index, unit) in ["a", "x%i.service", "b.mount c.socket", "'d.service' e@%H.service"].iter().enumerate() {
+        let file = format!("run/systemd/system/hafailover-group@g{index}.target.d/g.conf");
+        tree.write(&file, format!("[X-HAFailover]\nAddress=10.3.0.{}/24 dev eth0\nStart={unit}\n", index + 1));
+    }
+    tree.replace(
+        "run/systemd/system/hafailover-group@g0.target.d/g.conf",
+        "Start=a",
+        "Start=gone.service\nStart=\nStart=a.service",
+    );
+    let generated = rendered(&tree);
+    let config = tree.loaded().config;
+    for group in &config.groups {
+        assert!(guarded(&generated, &group.target(), &group.name), "{}", group.name);
+        assert!(group.members.iter().all(|unit| guarded(&generated, unit, &group.name)), "{group:?}");
+    }
+    let members: usize = config.groups.iter().map(|group| group.members.len()).sum();
+    assert_eq!(generated.files.len(), config.groups.len() + members, "and nothing else: {:?}", generated.files.keys());
+}
+
+#[test]
+fn the_host_is_never_cut_off_and_a_shared_unit_needs_both_grants() {
+    let tree = Tree::sound();
+    tree.replace(WEB, "nginx.service", "dbus.service hafailover.service sysinit.target nginx.service");
+    tree.replace(DB, "postgresql@15-main.service", "postgresql@15-main.service nginx.service");
+    let generated = rendered(&tree);
+    for unit in ["dbus.service", "hafailover.service", "sysinit.target"] {
+        assert_eq!(settings(&generated, unit), None, "{unit}");
+    }
+    let words: Vec<&str> = generated.unguarded.iter().map(|(_, word)| word.as_str()).collect();
+    assert_eq!(words, ["dbus.service", "hafailover.service", "sysinit.target"]);
+    assert!(guarded(&generated, "nginx.service", "web") && guarded(&generated, "nginx.service", "db"));
+}
+
+#[test]
+fn the_digest_follows_what_systemd_must_know_and_nothing_else() {
+    let tree = Tree::sound();
+    let before = rendered(&tree).digest;
+    tree.replace(WEB, "10.0.0.77", "10.0.0.79");
+    tree.replace(WEB, "[Unit]", "# comment\n[Unit]");
+    assert_eq!(rendered(&tree).digest, before);
+    tree.replace(WEB, "srv-www.mount nginx.service", "nginx.service srv-www.mount");
+    assert_ne!(rendered(&tree).digest, before);
+}
+
+#[test]
+fn the_binary_writes_below_its_directory_what_the_daemon_will_compute() {
+    let tree = Tree::sound();
+    let output = tree.path("run/systemd/generator");
+    std::fs::create_dir_all(&output).expect("systemd makes it");
+    let run = Command::new(env!("CARGO_BIN_EXE_hafailover-generator"))
+        .args([&output, &tree.path("early"), &tree.path("late")])
+        .env("HAFAILOVER_ROOT", tree.path(""))
+        .output()
+        .expect("the generator runs");
+    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    let generated = render(&tree.paths(), &hafailover::config::hostname().expect("/proc is there"));
+    assert_eq!(std::fs::read_to_string(tree.paths().generator_digest).expect("a digest").trim(), generated.digest);
+    for (file, content) in &generated.files {
+        assert_eq!(&std::fs::read_to_string(output.join(file)).expect("a drop-in"), content);
+    }
+    assert!(!tree.path("early").exists() && !tree.path("late").exists());
+    let entries = output.read_dir().expect("its directory").count();
+    assert_eq!(entries, generated.files.len() + 1, "drop-ins and the digest, nothing else");
+}
+
+#[test]
+fn the_binary_reports_what_is_broken_and_still_succeeds() {
+    let tree = Tree::sound();
+    tree.replace(WEB, "[X-HAFailover]", "[X-HAFailover");
+    let run = Command::new(env!("CARGO_BIN_EXE_hafailover-generator"))
+        .arg(tree.path("out"))
+        .env("HAFAILOVER_ROOT", tree.path(""))
+        .output()
+        .expect("the generator runs");
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(run.status.success(), "{said}");
+    assert!(said.contains("web.conf:4:1: a section begins but has no closing bracket"), "{said}");
+    assert!(tree.path("out").join(DIGEST_FILE).exists());
+}
+
+// The real parser is asked: a value that it would drop or misread guards nothing.
+#[test]
+fn systemd_loads_the_drop_ins_without_a_word() {
+    let tree = Tree::sound();
+    for (file, text) in SOUND.iter().filter(|(file, _)| file.starts_with("etc/systemd/system/")) {
+        tree.write(file.strip_prefix("etc/systemd/system/").expect("filtered so"), text);
+    }
+    for unit in ["nginx.service", "postgresql@.service", "hafailover.service"] {
+        tree.write(unit, "[Service]\nExecStart=/bin/true\n");
+    }
+    tree.write("srv-www.mount", "[Mount]\nWhat=tmpfs\nWhere=/srv/www\nType=tmpfs\n");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/hafailover-group@.target");
+    std::fs::copy(shipped, tree.path("hafailover-group@.target")).expect("the shipped template");
+    write(&rendered(&tree), &tree.path("")).expect("written");
+    let verify = Command::new("systemd-analyze")
+        .args(["--man=no", "verify", "hafailover-group@web.target", "hafailover-group@db.target"])
+        .env("SYSTEMD_UNIT_PATH", format!("{}:", tree.path("").display()))
+        .output()
+        .expect("systemd-analyze is there: this is a host with systemd");
+    let said = String::from_utf8_lossy(&verify.stderr).into_owned();
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("hafailover") || line.contains("cycle")).collect();
+    assert!(verify.status.success() && ours.is_empty(), "{said}");
 }

@@ -1,0 +1,78 @@
+# make            build what is installed
+# make install    put it under DESTDIR, as a package would
+# make demo       the story of a takeover, on two booted hosts
+# make quick      format, lints, unit tests: for every commit
+# make check      quick, and every scenario on booted hosts
+# make check-full the same with the long counts
+# make shell      a lab of two hosts, and a shell on HOST=alpha
+
+PREFIX ?= /usr
+DESTDIR ?=
+HOST ?= alpha
+CARGO ?= cargo
+# `make install` may run from within a test: the directory that cargo uses there is the right one.
+TARGET = $(or $(CARGO_TARGET_DIR),target)/release
+PANDOC := $(shell command -v pandoc)
+MANUALS := $(wildcard man/*.md)
+# Every test program but the lab: those in files of their own, and those with a folder.
+TESTS := $(filter-out hosts,$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
+TEST_FLAGS = --lib --bins $(foreach test,$(TESTS),--test $(test))
+
+.PHONY: all build man install demo quick check check-full hosts shell needs clean
+
+all: build man
+
+build:
+	$(CARGO) build --release --locked --bins
+
+# Manuals are optional: a host that only builds and tests needs no pandoc.
+man: $(if $(PANDOC),$(MANUALS:man/%.md=build/man/%))
+
+build/man/%: man/%.md
+	@mkdir -p $(@D)
+	pandoc --standalone --from markdown --to man --output $@ $<
+
+install: all
+	install -D -m 755 $(TARGET)/hafailoverd $(DESTDIR)$(PREFIX)/sbin/hafailoverd
+	install -D -m 755 $(TARGET)/hafailoverctl $(DESTDIR)$(PREFIX)/bin/hafailoverctl
+	install -D -m 755 $(TARGET)/hafailover-generator \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system-generators/hafailover-generator
+	@# The units name the programs by their absolute path, as systemd wants it.
+	for unit in units/*; do \
+		install -D -m 644 $$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} && \
+		sed -i 's|/usr/|$(PREFIX)/|g' $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} || exit 1; \
+	done
+	install -D -m 644 packaging/org.hafailover1.conf \
+		$(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.hafailover1.conf
+	for page in $(wildcard build/man/*); do \
+		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; \
+	done
+
+demo: needs build
+	$(CARGO) test --locked --quiet --test hosts -- demo
+
+quick:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) test --locked --lib --bins
+
+check: needs quick
+	$(CARGO) test --locked $(TEST_FLAGS)
+	$(CARGO) test --locked --test hosts
+
+check-full: needs quick
+	HAFAILOVER_FULL=1 $(CARGO) test --locked $(TEST_FLAGS)
+	$(CARGO) test --locked --test hosts -- --full
+
+hosts: needs
+	$(CARGO) test --locked --test hosts -- $(ROWS)
+
+shell: needs
+	$(CARGO) test --locked --quiet --test hosts -- shell $(HOST)
+
+needs:
+	@packaging/lab/needs.sh
+
+clean:
+	$(CARGO) clean
+	rm -rf build

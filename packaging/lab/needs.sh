@@ -1,0 +1,58 @@
+#!/bin/sh
+# Installs what the lab and the build lack on a Debian 12 or 13. Says what it cannot do itself. Quiet where all is there.
+set -eu
+
+rust_least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../../Cargo.toml")
+
+# command, and the package that brings it
+needed="
+systemd-nspawn systemd-container
+mmdebstrap mmdebstrap
+journalctl systemd
+ip iproute2
+bridge iproute2
+nft nftables
+nsenter util-linux
+gcc gcc
+make make
+pandoc pandoc
+"
+
+lacking=
+while read -r command package; do
+    [ -n "$command" ] || continue
+    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || lacking="$lacking $package"
+done <<LIST
+$needed
+LIST
+[ -e /usr/include/stdio.h ] || lacking="$lacking libc6-dev"
+# mmdebstrap checks signatures with it.
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || lacking="$lacking debian-archive-keyring"
+
+if [ -n "$lacking" ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "needs.sh: lacking:$lacking; run this as root, or install them" >&2
+        exit 1
+    fi
+    echo "installing:$lacking" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    # shellcheck disable=SC2086 # a list of words
+    apt-get -qq install --no-install-recommends --yes $lacking >/dev/null
+fi
+
+if [ "$(id -u)" != 0 ]; then
+    echo "needs.sh: the lab boots hosts in network namespaces of their own: run it as root" >&2
+    exit 1
+fi
+
+rust() {
+    echo "needs.sh: $1. Debian's own Rust is too old: take rustup" >&2
+    echo "  (apt-get install curl; curl -sSf https://sh.rustup.rs | sh -s -- -y; . ~/.cargo/env)," >&2
+    echo "  or rustc and cargo from backports if these are at least $rust_least" >&2
+    exit 1
+}
+command -v cargo >/dev/null || rust "no cargo"
+have=$(cargo --version | cut -d' ' -f2)
+oldest=$(printf '%s\n%s\n' "$rust_least" "$have" | sort -V | head -n 1)
+[ "$oldest" = "$rust_least" ] || rust "cargo is $have, older than $rust_least"

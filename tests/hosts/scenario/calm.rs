@@ -1,0 +1,172 @@
+//! Nothing happens, and nothing may: no takeover without a reason, under load, without a journal, within the budget.
+
+use crate::ensure;
+use crate::host::{Host, send};
+use crate::pair::{Lab, Pair, VIP};
+use crate::settings::Settings;
+use crate::sys::Result;
+use crate::wires::HB0;
+use crate::wiretap::Wiretap;
+use rustix::process::Signal;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+pub fn row05_no_false_takeover(lab: &Lab) -> Result<String> {
+    let (quiet, busy) = if lab.full { (MINUTE * 10, MINUTE * 2) } else { (MINUTE * 2, MINUTE) };
+    let mut said = Vec::new();
+    {
+        let pair = lab.pair(Settings::new(50, 150))?;
+        said.push(format!("50/150 quiet: {}", nothing_moves_for(&pair, quiet)?));
+        let load = Load::start()?;
+        said.push(format!("both cores busy: {}", nothing_moves_for(&pair, busy)?));
+        drop(load);
+    }
+    if lab.full {
+        let pair = lab.pair(Settings::new(10, 30))?;
+        said.push(format!("10/30 quiet: {}", nothing_moves_for(&pair, MINUTE * 5)?));
+    }
+    Ok(said.join("; "))
+}
+
+fn nothing_moves_for(pair: &Pair, span: Duration) -> Result<String> {
+    let owner = pair.settled()?;
+    let (from, before) = (Instant::now(), pair.watch.changes(VIP).len());
+    std::thread::sleep(span);
+    let moved = pair.watch.changes(VIP);
+    ensure!(moved.len() == before, "the address moved without a reason: {:?}", &moved[before..]);
+    ensure!(pair.settled()? == owner, "another owner without a reason");
+    let mut lost = 0;
+    for host in &pair.hosts {
+        let said = host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], from)?;
+        lost += said.iter().filter(|entry| entry.message.contains("is late")).count();
+    }
+    let late = pair.lab.sentinels.late_between(from, Instant::now());
+    let machine =
+        late.map_or("this machine was punctual".into(), |late| format!("this machine was late by {late:.0?}"));
+    Ok(format!("none in {} s, {lost} late warnings, {machine}", span.as_secs()))
+}
+
+/// Keeps every core busy with work of ordinary priority.
+#[derive(Debug)]
+struct Load {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start() -> Result<Load> {
+        let mut load = Load { stop: Arc::default(), threads: Vec::new() };
+        for _ in 0..std::thread::available_parallelism()?.get() * 2 {
+            let stop = load.stop.clone();
+            load.threads.push(std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::black_box((0..10_000u64).sum::<u64>());
+                }
+            }));
+        }
+        Ok(load)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+pub fn row18_journal_stands_still(lab: &Lab) -> Result<String> {
+    let mut pair = lab.pair_off(Settings::new(100, 300))?;
+    for host in &pair.hosts {
+        let debug = "[Service]\nEnvironment=HAFAILOVER_LOG=debug\n";
+        host.write("etc/systemd/system/hafailover.service.d/debug.conf", debug)?;
+    }
+    pair.switch_both_on()?;
+    let owner = pair.settled()?;
+    let before: Vec<u64> = pair.hosts.iter().map(|host| missed(&pair, host)).collect::<Result<_>>()?;
+    let (from, changes) = (Instant::now(), pair.watch.changes(VIP).len());
+    let mut journals = Vec::new();
+    for host in &pair.hosts {
+        let journal = host.main_pid("systemd-journald.service")?.ok_or("no journald")?;
+        send(journal, Signal::STOP)?;
+        journals.push(journal);
+    }
+    std::thread::sleep(MINUTE);
+    let during: Vec<u64> = pair.hosts.iter().map(|host| missed(&pair, host)).collect::<Result<_>>()?;
+    for journal in journals {
+        send(journal, Signal::CONT)?;
+    }
+    ensure!(pair.watch.changes(VIP).len() == changes, "the address moved: {:?}", pair.watch.changes(VIP));
+    ensure!(pair.settled()? == owner, "another owner");
+    ensure!(before == during, "heartbeats were missed: {before:?} before, {during:?} after");
+    let mut dropped = Vec::new();
+    for host in &pair.hosts {
+        let said = host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], from)?;
+        let late = said.iter().find(|entry| entry.message.contains("late"));
+        ensure!(late.is_none(), "{}: {:?}", host.name(), late);
+        dropped.extend(
+            said.into_iter().map(|entry| entry.message).find(|text| text.contains("dropped") || text.contains("lost")),
+        );
+    }
+    Ok(format!("60 s without journald: nothing missed, nothing moved; afterwards: {dropped:?}"))
+}
+
+/// Heartbeats of the peer that one link or the other did not bring.
+fn missed(pair: &Pair, host: &Host) -> Result<u64> {
+    let links = pair.status(host)?.links;
+    Ok(links.iter().flat_map(|link| &link.peers).map(|peer| peer.lost).sum())
+}
+
+pub fn row21_small(lab: &Lab) -> Result<String> {
+    let pair = lab.pair(Settings::new(200, 1000).members(&["nginx.service"]))?;
+    // What starting cost is over by then.
+    std::thread::sleep(Duration::from_secs(2));
+    let daemons: Vec<u32> = pair
+        .hosts
+        .iter()
+        .map(|host| host.main_pid("hafailover.service")?.ok_or_else(|| "no daemon".into()))
+        .collect::<Result<_>>()?;
+    let tap = Wiretap::start()?;
+    let (from, before) = (Instant::now(), daemons.iter().map(|pid| busy_for(*pid)).collect::<Result<Vec<_>>>()?);
+    std::thread::sleep(Duration::from_secs(30));
+    let span = from.elapsed();
+    let mut shares = Vec::new();
+    let mut memory = Vec::new();
+    for (pid, before) in daemons.iter().zip(before) {
+        shares.push((busy_for(*pid)? - before).as_secs_f64() / span.as_secs_f64() * 100.0);
+        memory.push(resident(*pid)? as f64 / 1024.0);
+    }
+    let packets = tap.finish();
+    let longest = packets.iter().filter(|packet| packet.on(HB0)).map(|packet| packet.payload.len()).max();
+    let longest = longest.ok_or("no heartbeat was seen on hb0")?;
+    let share = shares.iter().copied().fold(0.0, f64::max);
+    let memory = memory.iter().copied().fold(0.0, f64::max);
+    let figures = format!("memory {memory:.1} MiB, CPU {share:.3} % of a core, heartbeat {longest} bytes");
+    ensure!(memory <= 12.0, "{figures}: above 12 MiB");
+    ensure!(share <= 0.2, "{figures}: above 0.2 %");
+    ensure!(longest < 150, "{figures}: not under 150 bytes");
+    Ok(figures)
+}
+
+/// Time that all threads of the process ran, to the nanosecond.
+fn busy_for(pid: u32) -> Result<Duration> {
+    let mut total = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        total += Duration::from_nanos(text.split(' ').next().unwrap_or_default().parse()?);
+    }
+    Ok(total)
+}
+
+/// In KiB.
+fn resident(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse()?)
+}

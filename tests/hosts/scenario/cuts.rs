@@ -1,0 +1,151 @@
+//! Cables pulled, links cut, the cluster split and healed.
+
+use crate::ensure;
+use crate::figures::{Figures, Sample, ms};
+use crate::pair::{Lab, Pair, SETTLE, VIP, VIP2};
+use crate::scenario::power::Phase;
+use crate::settings::{Group, Settings};
+use crate::sys::{Result, wait_for};
+use crate::wires::{Direction, HB0, HB1, LANS, SERVICE};
+use std::time::{Duration, Instant};
+
+pub fn row07_service_cable(lab: &Lab) -> Result<String> {
+    let pair = lab.pair(Settings::new(10, 30))?;
+    let mut phase = Phase::default();
+    let figures = Figures::gather(&lab.sentinels, "ms", 10, || {
+        let owner = pair.settled()?;
+        let client = pair.served_client()?;
+        phase.wait(&pair.settings);
+        let from = Instant::now();
+        lab.wires.pull(&pair.host(&owner).seat, SERVICE)?;
+        let pulled = Instant::now();
+        client.wait_for_answer(pulled, SETTLE)?;
+        let outage = client.finish().outage();
+        let to = Instant::now();
+        lab.wires.push(&pair.host(&owner).seat, SERVICE)?;
+        Ok(Sample { value: ms(outage), from, to })
+    })?;
+    pair.never_two_owners()?;
+    figures.at_most(Some(15.0), 60.0)
+}
+
+pub fn row08_heartbeats_cut_service_alive(lab: &Lab) -> Result<String> {
+    let mut pair = lab.pair(Settings::new(100, 300))?;
+    let figures = Figures::gather(&lab.sentinels, "ms", 5, || {
+        let owner = pair.settled()?;
+        let (seat, heir) = (pair.host(&owner).seat.clone(), pair.other(&owner).name());
+        let client = pair.served_client()?;
+        let cut = lab.wires.cut(&seat, &[HB0, HB1])?;
+        std::thread::sleep(Duration::from_secs(2));
+        let holders = pair.watch.holders(VIP);
+        ensure!(holders == [owner.as_str()], "{holders:?} have the address while {owner} answers for it");
+        let alarm = pair.host(heir).said(&["SYSLOG_IDENTIFIER=hafailoverd"], cut)?;
+        let alarmed = alarm.iter().any(|entry| entry.message.contains(&format!("{VIP} answers")));
+        ensure!(alarmed, "{heir} said nothing of `blocked: {VIP} answers`: {alarm:?}");
+        let from = Instant::now();
+        let dark = pair.host_mut(&owner).lose_power()?;
+        client.wait_for_answer(dark, SETTLE)?;
+        let sample = Sample { value: ms(client.finish().outage()), from, to: Instant::now() };
+        pair.return_of(&owner)?;
+        Ok(sample)
+    })?;
+    pair.never_two_owners()?;
+    Ok(format!("no second owner, alarm given; after the power loss {}", figures.at_most(None, 330.0)?))
+}
+
+pub fn row09_split_and_heal(lab: &Lab) -> Result<String> {
+    let plain = split_and_heal(lab, &[])?;
+    let members = split_and_heal(lab, &["nginx.service"])?;
+    Ok(format!("address only: announced {plain:.1} ms after the heal; with nginx: {members:.1} ms"))
+}
+
+/// The worst time from the heal to the winner's announcement.
+fn split_and_heal(lab: &Lab, members: &[&'static str]) -> Result<f64> {
+    let mut settings = Settings::new(100, 300).members(members);
+    let mut other = Group::new("own", 78);
+    other.more = vec!["Nodes=alpha"];
+    settings.groups.push(other);
+    let pair = lab.pair(settings)?;
+    let keepalives = pair.settings.keepalive * 2 + Duration::from_millis(50);
+    let mut worst: f64 = 0.0;
+    for run in 0..5 {
+        pair.settled()?;
+        lab.wires.cut(&pair.alpha().seat, &LANS)?;
+        wait_for("two owners of a split cluster", SETTLE, || (pair.watch.holders(VIP).len() == 2).then_some(()))?;
+        // Long enough that both have everything running, and each a different part of a keepalive.
+        std::thread::sleep(Duration::from_millis(700 + run * 37));
+        let healed = Instant::now();
+        lab.wires.heal(&pair.alpha().seat, &LANS)?;
+        wait_for("one owner after the heal", SETTLE, || (pair.watch.holders(VIP).len() == 1).then_some(()))?;
+        let winner = pair.settled()?;
+        let took = announced(&pair, &winner, healed)?;
+        let single = pair.watch.changes(VIP).last().map(|change| change.at).ok_or("no change was seen")? - healed;
+        // nginx stops in a few milliseconds; its whole stop has to fit in this.
+        let stop = if members.is_empty() { Duration::ZERO } else { Duration::from_millis(150) };
+        ensure!(took <= keepalives, "announced {took:?} after the heal, bound {keepalives:?}");
+        ensure!(single <= keepalives + stop, "one owner {single:?} after the heal, bound {:?}", keepalives + stop);
+        worst = worst.max(ms(took));
+    }
+    let touched = pair.watch.changes(VIP2);
+    ensure!(touched.len() == 1, "the group that was not split was touched: {touched:?}");
+    Ok(worst)
+}
+
+/// When the client first heard after `since` that the host has the address.
+fn announced(pair: &Pair, host: &str, since: Instant) -> Result<Duration> {
+    let link = pair.host(host).run(&["ip", "-br", "link", "show", "dev", SERVICE])?;
+    let mac = link.split_whitespace().nth(2).ok_or("no link address")?.to_string();
+    let written = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
+    let arps = pair.watch.arps();
+    let theirs = arps.iter().find(|arp| arp.at >= since && arp.sender == VIP && written(arp.sender_mac) == mac);
+    let first = theirs.ok_or_else(|| format!("{host} announced nothing after the heal"))?;
+    // Both forms, for neighbours that believe only one of them.
+    for request in [true, false] {
+        let form = arps.iter().filter(|arp| arp.at >= since && arp.sender == VIP && arp.target == VIP);
+        ensure!(form.clone().any(|arp| arp.request == request), "{host} announced in one form only");
+    }
+    Ok(first.at - since)
+}
+
+pub fn row14_links_cut_in_turn(lab: &Lab) -> Result<String> {
+    let pair = lab.pair(Settings::new(100, 300))?;
+    let before = pair.watch.changes(VIP).len();
+    for link in [HB0, HB1] {
+        for host in &pair.hosts {
+            lab.wires.cut(&host.seat, &[link])?;
+            let warned = pair.hosts.iter().collect::<Vec<_>>();
+            warned_and_recovered(&pair, link, &warned, || lab.wires.heal(&host.seat, &[link]).map(drop))?;
+            for direction in [Direction::From, Direction::To] {
+                lab.wires.lose(&host.seat, link, direction)?;
+                // Whoever no longer hears the other has something to say.
+                let deaf = if direction == Direction::From { pair.other(host.name()) } else { host };
+                warned_and_recovered(&pair, link, &[deaf], || lab.wires.lose_nothing())?;
+            }
+        }
+    }
+    let after = pair.watch.changes(VIP).len();
+    ensure!(after == before, "the address moved: {:?}", pair.watch.changes(VIP));
+    Ok("2 links x 2 hosts x (both ways, from, to): nothing moved, each warning and recovery named its link".into())
+}
+
+fn warned_and_recovered(
+    pair: &Pair,
+    link: &str,
+    hosts: &[&crate::host::Host],
+    mend: impl FnOnce() -> Result,
+) -> Result {
+    let field = format!("HAFAILOVER_LINK={link}");
+    let begun = Instant::now();
+    for host in hosts {
+        let said = || host.said(&[&field], begun - pair.settings.deadtime).is_ok_and(|entries| !entries.is_empty());
+        wait_for(&format!("{} to warn of {link}", host.name()), SETTLE, || said().then_some(()))?;
+    }
+    std::thread::sleep(pair.settings.deadtime * 2);
+    let mended = Instant::now();
+    mend()?;
+    for host in hosts {
+        let said = || host.said(&[&field], mended).is_ok_and(|entries| !entries.is_empty());
+        wait_for(&format!("{} to report {link} again", host.name()), SETTLE, || said().then_some(()))?;
+    }
+    pair.settled().map(drop)
+}

@@ -1,0 +1,62 @@
+//! The rows of the table: one function each, one file per theme. A row boots its own hosts, so that none inherits a state.
+
+mod addresses;
+mod calm;
+mod cuts;
+mod deaths;
+mod guards;
+mod instruments;
+mod mistakes;
+mod moves;
+mod packets;
+mod power;
+
+use crate::pair::Lab;
+use crate::sys::Result;
+
+/// One row: its name, and the function that shows it and returns its figures.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub name: &'static str,
+    pub show: fn(&Lab) -> Result<String>,
+    /// It needs our program on the hosts.
+    pub program: bool,
+}
+
+macro_rules! rows {
+    ($($theme:ident::$name:ident),* $(,)?) => {
+        vec![$(Row { name: stringify!($name), show: $theme::$name, program: true }),*]
+    };
+}
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = vec![Row { name: "row00_instruments", show: instruments::row00_instruments, program: false }];
+    rows.extend::<Vec<Row>>(rows![
+        moves::row01_demo,
+        power::row02_power_loss_100_300,
+        power::row03_power_loss_10_30,
+        power::row04_power_loss_with_nginx,
+        calm::row05_no_false_takeover,
+        moves::row06_move,
+        cuts::row07_service_cable,
+        cuts::row08_heartbeats_cut_service_alive,
+        cuts::row09_split_and_heal,
+        moves::row10_orderly_leave,
+        deaths::row11_daemon_killed_10_30,
+        deaths::row11_daemon_killed_200_1000,
+        deaths::row11_killed_at_every_step,
+        deaths::row11_daemon_frozen,
+        deaths::row11_deaths_in_a_row,
+        guards::row12_guards,
+        power::row13_cold_start,
+        cuts::row14_links_cut_in_turn,
+        addresses::row15_deleted_addresses,
+        packets::row16_forged_packets,
+        deaths::row17_restart_and_key_rotation,
+        calm::row18_journal_stands_still,
+        mistakes::row19_member_cannot_start,
+        mistakes::row20_reload_refused,
+        calm::row21_small,
+    ]);
+    rows
+}

@@ -1,0 +1,123 @@
+//! The configuration of a lab cluster, written as an administrator would. It must not know what a scenario does with it.
+
+use crate::host::Host;
+use crate::sys::Result;
+use crate::wires::{ALPHA, BETA, LANS, SERVICE};
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+pub const KEYS: &str = "auth 1\n1 sha256 the-lab-has-no-secrets\n";
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub keepalive: Duration,
+    pub deadtime: Duration,
+    pub initdead: Duration,
+    pub links: Vec<&'static str>,
+    pub groups: Vec<Group>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub name: &'static str,
+    pub addresses: Vec<String>,
+    pub start: Vec<&'static str>,
+    /// Further lines of `[X-HAFailover]`.
+    pub more: Vec<&'static str>,
+}
+
+impl Settings {
+    /// One group with one address and no members.
+    pub fn new(keepalive_ms: u64, deadtime_ms: u64) -> Settings {
+        let deadtime = Duration::from_millis(deadtime_ms);
+        Settings {
+            keepalive: Duration::from_millis(keepalive_ms),
+            deadtime,
+            initdead: (deadtime * 3).max(Duration::from_secs(2)),
+            links: vec!["hb0", "hb1"],
+            groups: vec![Group::new("web", 77)],
+        }
+    }
+
+    pub fn members(mut self, start: &[&'static str]) -> Settings {
+        self.groups[0].start = start.to_vec();
+        self
+    }
+
+    pub fn cluster_file(&self) -> String {
+        let ms = |time: Duration| format!("\"{}ms\"", time.as_millis());
+        let warntime = (self.keepalive + self.deadtime) / 2;
+        let mut text = format!(
+            "[cluster]\nname = \"lab\"\nnodes = [\"{}\", \"{}\"]\n\n[timing]\nkeepalive = {}\nwarntime = {}\ndeadtime = {}\ninitdead = {}\n",
+            ALPHA.name,
+            BETA.name,
+            ms(self.keepalive),
+            ms(warntime),
+            ms(self.deadtime),
+            ms(self.initdead),
+        );
+        for link in &self.links {
+            write!(
+                text,
+                "\n[[link]]\nkind = \"ucast\"\ninterface = \"{link}\"\nport = 694\npeers = {{ {} = \"{}\", {} = \"{}\" }}\n",
+                ALPHA.name,
+                ALPHA.address(link),
+                BETA.name,
+                BETA.address(link),
+            )
+            .expect("a string takes everything");
+        }
+        text.push_str("\n[takeover]\nproof = \"silence\"\n");
+        text
+    }
+
+    /// Writes everything to a host, which may be off; a running daemon or systemd is not told.
+    pub fn write_to(&self, host: &Host) -> Result {
+        debug_assert!(self.links.iter().all(|link| LANS.contains(link)));
+        host.write("etc/hafailover/hafailover.toml", &self.cluster_file())?;
+        write_keys(host, KEYS)?;
+        for group in &self.groups {
+            host.write(&group.drop_in(), &group.text())?;
+        }
+        Ok(())
+    }
+}
+
+pub fn write_keys(host: &Host, keys: &str) -> Result {
+    // Beside it and renamed over: the daemon must never find half a file, or one that others can read.
+    host.write("etc/hafailover/authkeys.new", keys)?;
+    let (new, path) = (host.path("etc/hafailover/authkeys.new"), host.path("etc/hafailover/authkeys"));
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+    Ok(fs::rename(new, path)?)
+}
+
+impl Group {
+    pub fn new(name: &'static str, number: u8) -> Group {
+        let address = format!("10.0.0.{number}/24 dev {SERVICE}");
+        Group { name, addresses: vec![address], start: Vec::new(), more: Vec::new() }
+    }
+
+    pub fn target(&self) -> String {
+        format!("hafailover-group@{}.target", self.name)
+    }
+
+    pub fn drop_in(&self) -> String {
+        format!("etc/systemd/system/{}.d/lab.conf", self.target())
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = format!("[Unit]\nDescription=Lab group {}\n\n[X-HAFailover]\n", self.name);
+        for address in &self.addresses {
+            writeln!(text, "Address={address}").expect("a string takes everything");
+        }
+        if !self.start.is_empty() {
+            writeln!(text, "Start={}", self.start.join(" ")).expect("a string takes everything");
+        }
+        for line in &self.more {
+            writeln!(text, "{line}").expect("a string takes everything");
+        }
+        text
+    }
+}
