@@ -319,6 +319,11 @@ impl Systemd {
         Ok(self.text(MANAGER_PATH, MANAGER, "SystemState").await? == "stopping")
     }
 
+    /// Reboots the host without stopping its units first (what `systemctl reboot --force` does): the last resort.
+    pub async fn reboot(&self) -> Result<(), BusError> {
+        self.call(MANAGER_PATH, MANAGER, "Reboot", &()).await
+    }
+
     /// The type of the job queued for this process's own unit, if there is one: `stop`, `restart`, …
     pub async fn own_job(&self) -> Result<Option<String>, BusError> {
         let unit: OwnedObjectPath = self.call(MANAGER_PATH, MANAGER, "GetUnitByPID", &(std::process::id(),)).await?;
