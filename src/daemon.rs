@@ -8,6 +8,7 @@ use crate::config::{self, Paths, Problem};
 use crate::host::address::{ArpSocket, Netlink};
 use crate::host::orders::beat_channel;
 use crate::host::state::{self, Identity, Places};
+use crate::host::systemd::bus::Systemd;
 use crate::host::{self, ExitReason, HostSetup, Mode, clock, deaths, held, lock, realtime, running};
 use crate::journal::{Journal, JournalHandle, Level};
 use crate::perform::Edges;
@@ -24,6 +25,8 @@ use tokio::sync::mpsc;
 const HOST_QUEUE: usize = 512;
 /// For the last entries of the journal.
 const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
+/// How long systemd may take to say whether it will start the daemon again.
+const BUS_PATIENCE: Duration = Duration::from_secs(2);
 /// A confirmed stop after the last death has this long beyond the groups' own times; then the host is rebooted.
 const AFTER_DEATH_MARGIN: Duration = Duration::from_secs(20);
 
@@ -38,6 +41,10 @@ enum Fault {
     Lock(#[from] lock::LockError),
     #[error("what ran last cannot be found: {0}")]
     Nothing(String),
+    #[error(
+        "a stop could not be confirmed and this host cannot be rebooted ({0}): reboot it by hand before its groups are run elsewhere"
+    )]
+    Reboot(String),
     #[error("the beat thread ended without a word")]
     BeatEnded,
 }
@@ -72,6 +79,10 @@ pub fn after_death() -> ExitCode {
     if matches!(result.as_str(), "success" | "exec-condition" | "condition" | "") || gave_up {
         return ExitCode::SUCCESS;
     }
+    if !restart_follows() {
+        eprintln!("hafailoverd ended by {result} while it was told to stop: stopping what runs here");
+        return report(live(&places, Mode::AfterDeath));
+    }
     match deaths::record(&places.run, clock::now()) {
         Ok(deaths) if deaths < deaths::BUDGET => {
             eprintln!(
@@ -88,6 +99,31 @@ pub fn after_death() -> ExitCode {
         eprintln!("cannot note that this node gave up: {error}");
     }
     report(live(&places, Mode::AfterDeath))
+}
+
+/// Whether systemd will start the daemon again: not when it died while being stopped, alone or with the whole host. Without an
+/// answer it is taken to do so: the groups run on, and their owner is found again or found silent.
+fn restart_follows() -> bool {
+    ask_systemd(async |systemd| {
+        let stopping = systemd.stopping().await.unwrap_or(false);
+        let job = systemd.own_job().await.ok().flatten();
+        !stopping && job.as_deref() != Some("stop")
+    })
+    .unwrap_or(true)
+}
+
+/// `None` if systemd does not answer in time.
+fn ask_systemd<T>(question: impl AsyncFnOnce(Systemd) -> T) -> Option<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let ask = async {
+        let systemd = Systemd::new();
+        tokio::spawn(systemd.clone().keep_connected());
+        while !systemd.connected() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        question(systemd).await
+    };
+    runtime.block_on(async { tokio::time::timeout(BUS_PATIENCE, ask).await.ok() })
 }
 
 fn report(end: Result<(), Fault>) -> ExitCode {
@@ -210,16 +246,16 @@ fn serve(setup: HostSetup, config: &Config, mode: Mode) -> Result<(), Fault> {
         Some(ExitReason::Done | ExitReason::LeftGroups) => {}
         Some(ExitReason::BeatEnded) => return Err(Fault::BeatEnded),
         None => {
-            journal.note(
-                Level::Error,
-                "a stop could not be confirmed: rebooting this host, so that another may take its groups",
-            );
+            let text = "a stop could not be confirmed: rebooting this host, so that another may take its groups";
+            journal.note(Level::Error, text);
             journal.flush(JOURNAL_PATIENCE);
+            drop(runtime);
             rustix::fs::sync();
-            let refused = rustix::system::reboot(rustix::system::RebootCommand::Restart);
-            return Err(io_fault("cannot reboot this host")(
-                refused.err().map_or_else(io::Error::last_os_error, Into::into),
-            ));
+            return match ask_systemd(async |systemd| systemd.reboot().await) {
+                Some(Ok(())) => Ok(()),
+                Some(Err(error)) => Err(Fault::Reboot(error.to_string())),
+                None => Err(Fault::Reboot("systemd does not answer".into())),
+            };
         }
     }
     journal.flush(JOURNAL_PATIENCE);

@@ -248,7 +248,11 @@ impl Host {
             Ok(End::Going(going)) => self.go(going),
             Ok(End::Ready) => notify::ready(),
             Ok(End::Reloaded(loaded, asker)) => {
+                let old = self.keys.clone();
                 let answer = reload::apply(*loaded, &self.scope.config, &mut self.keys, &self.beat);
+                if self.keys != old {
+                    self.keep_keys();
+                }
                 match asker {
                     // Whoever asked may have gone.
                     Some(asker) => drop(asker.send(answer)),
@@ -287,6 +291,13 @@ impl Host {
     fn reload(&mut self, asker: Option<tokio::sync::oneshot::Sender<crate::cluster::Answer>>) {
         let paths = self.scope.paths.clone();
         self.tasks.spawn(async move { End::Reloaded(Box::new(reload::read(paths).await), asker) });
+    }
+
+    /// What cleans up after a dead daemon must speak with the new keys.
+    fn keep_keys(&self) {
+        if let Err(error) = running::keep(&self.scope.places, &self.scope.paths, &self.scope.config) {
+            self.journal.note(Level::Warning, format!("the new keys cannot be kept for the next daemon: {error}"));
+        }
     }
 
     fn check_guards(&mut self) {

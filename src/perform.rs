@@ -14,6 +14,7 @@ use crate::wire::{Message, codec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// All that the beat thread acts on.
 #[derive(Debug)]
@@ -188,10 +189,8 @@ impl Edges {
     }
 
     fn pass_to_disk(&mut self, saved: Saved) {
-        if let Err(error) = self.host.try_send(ToHost::Save(saved)) {
-            if let ToHost::Save(saved) = error.into_inner() {
-                self.unsaved = Some(saved);
-            }
+        if let Err(ToHost::Save(saved)) = self.host.try_send(ToHost::Save(saved)).map_err(TrySendError::into_inner) {
+            self.unsaved = Some(saved);
         }
     }
 }

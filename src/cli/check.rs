@@ -3,7 +3,6 @@
 use super::{Exit, Spoken};
 use crate::config::model::Config;
 use crate::config::{self, Loaded, Paths, Problem};
-use crate::host::reload::hostname;
 use std::path::{Path, PathBuf};
 
 /// Without files: those of this host. With: each stands for the file of its name, a directory for all that is in it.
@@ -14,7 +13,10 @@ pub(super) fn check(files: &[PathBuf]) -> Spoken {
             return Spoken::not(Exit::Usage, usage);
         }
     }
-    judge(config::load(&paths, &hostname()))
+    match config::hostname() {
+        Ok(hostname) => judge(config::load(&paths, &hostname)),
+        Err(error) => Spoken::not(Exit::Failed, format!("failed: this host's name cannot be read: {error}")),
+    }
 }
 
 fn put(paths: &mut Paths, file: &Path) -> Result<(), String> {

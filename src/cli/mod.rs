@@ -137,7 +137,10 @@ async fn ask(command: Command) -> Result<Spoken, CallError> {
     let connection = zbus::Connection::system().await?;
     let manager = ManagerProxy::new(&connection).await?;
     let text = match command {
-        Command::Status { json } => return show_status(&manager.status().await?, json),
+        Command::Status { json } => {
+            let status = manager.status().await?;
+            return show_status(&status, json);
+        }
         Command::Why { group } => manager.why(&group).await?,
         Command::Move { group, node } => manager.move_group(&group, &node).await?,
         Command::Stop { group } => manager.stop(&group).await?,

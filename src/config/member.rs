@@ -3,8 +3,8 @@
 
 use super::unitpath;
 
-/// As long as systemd's `UNIT_NAME_MAX`.
-const LONGEST: usize = 255;
+/// systemd's `UNIT_NAME_MAX`, less the `.d` of its drop-ins: a longer name could not be guarded.
+const LONGEST: usize = 253;
 const OUR_SERVICE: &str = "hafailover.service";
 
 /// A host could not boot, or reach its service manager, if one of these waited for a grant.
@@ -76,8 +76,7 @@ pub(crate) fn kind_of(unit: &str) -> Result<Kind, Unfit> {
     if unit.is_empty() {
         return unfit("an empty name is no unit".to_owned(), "remove it");
     }
-    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
-    if unit.len() > LONGEST || !unit.chars().all(valid) {
+    if unit.len() > LONGEST || !unit.chars().all(is_unit_char) {
         return unfit(
             format!("\"{unit}\" is not the name of a unit"),
             "write it as `systemctl list-units` prints it; `systemd-escape --path --suffix=mount PATH` names a mount",
@@ -127,6 +126,11 @@ fn has_suffix(word: &str) -> bool {
     const SUFFIXES: [&str; 11] =
         ["service", "target", "mount", "automount", "swap", "socket", "path", "timer", "device", "slice", "scope"];
     word.rsplit_once('.').is_some_and(|(_, suffix)| SUFFIXES.contains(&suffix))
+}
+
+/// systemd's own `VALID_CHARS_WITH_AT`.
+pub(crate) fn is_unit_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@')
 }
 
 fn is_ours(unit: &str) -> bool {

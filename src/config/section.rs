@@ -2,7 +2,7 @@
 //! It must not know what the keys mean; only that an empty value resets a list, and that the last one wins elsewhere.
 
 use super::problem::{Position, Problem, did_you_mean};
-use super::unitfile::{Assignment, UnitFile};
+use super::unitfile::{Assignment, UnitFile, Value};
 use super::{read, unitfile, unitpath};
 use std::path::{Path, PathBuf};
 
@@ -104,17 +104,31 @@ impl GroupUnit {
 
     /// Every name behind a `Start=` that can be read at all: in whatever section, however the rest is broken.
     pub(crate) fn rough_members(&self) -> Vec<String> {
-        let all =
-            self.files.iter().flat_map(|f| f.assignments.iter().map(|assignment| Entry { file: &f.file, assignment }));
-        let starts = all.filter(|entry| entry.assignment.key.eq_ignore_ascii_case("Start"));
-        let values = after_last_reset(starts.collect()).into_iter().map(|entry| &entry.assignment.value);
-        values
-            .flat_map(|value| match value.words() {
-                Ok(words) => words.into_iter().map(|word| word.text).collect(),
-                Err(_) => value.rough_words(),
-            })
-            .collect()
+        let all = self.files.iter().flat_map(|f| f.assignments.iter());
+        let mut members = Vec::new();
+        for Assignment { section, key, value, .. } in all {
+            if key.eq_ignore_ascii_case("Start") {
+                if value.is_empty() {
+                    members.clear();
+                }
+                members.extend(match value.words() {
+                    Ok(words) => words.into_iter().map(|word| word.text).collect(),
+                    Err(_) => value.rough_words(),
+                });
+            } else if ours(section) {
+                members.extend(swallowed_start(value));
+            }
+        }
+        members
     }
+}
+
+/// A backslash too many makes a `Start=` part of the line above it.
+fn swallowed_start(value: &Value) -> Vec<String> {
+    const START: &str = "Start=";
+    let mut words = value.rough_words().into_iter().skip_while(|word| !word.starts_with(START));
+    let first = words.next().map(|word| word[START.len()..].to_owned()).filter(|word| !word.is_empty());
+    first.into_iter().chain(words).collect()
 }
 
 fn after_last_reset(mut entries: Vec<Entry<'_>>) -> Vec<Entry<'_>> {

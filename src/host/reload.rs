@@ -8,14 +8,10 @@ use crate::config::{self, Loaded, Paths, Problem};
 use crate::wire::seal::KeySet;
 use std::collections::BTreeMap;
 
-/// The node's name as the kernel has it.
-pub fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
 /// Reads the files on a thread that may wait for them.
 pub(super) async fn read(paths: Paths) -> Result<Loaded, Vec<Problem>> {
-    let read = tokio::task::spawn_blocking(move || config::load(&paths, &hostname()));
+    // A host without a name is found among no nodes, which is then the mistake that is told.
+    let read = tokio::task::spawn_blocking(move || config::load(&paths, &config::hostname().unwrap_or_default()));
     // It was cancelled only if the process ends.
     read.await.unwrap_or(Err(Vec::new()))
 }

@@ -90,6 +90,7 @@ fn guards_need_neither_cluster_nor_keys_nor_a_sound_group() {
         ("[X-HAFailover]\n", ""),
         ("Nodes=alpha beta", "Nodes=nobody"),
         ("Address=10.0.0.77/24 dev eth0", "\u{fffd}garbage"),
+        ("dev eth0", "dev eth0 \\"),
         ("Start=srv-www.mount nginx.service", "start = srv-www.mount 'nginx.service"),
         ("Start=srv-www.mount nginx.service", "Start=srv-www.mount %q.service nginx"),
         ("Start=srv-www.mount nginx.service", "Start=srv-www.mount\nStart=\"nginx.service\" \\"),
@@ -137,6 +138,28 @@ fn the_host_is_never_cut_off_and_a_shared_unit_needs_both_grants() {
     let words: Vec<&str> = generated.unguarded.iter().map(|(_, word)| word.as_str()).collect();
     assert_eq!(words, ["dbus.service", "hafailover.service", "sysinit.target"]);
     assert!(guarded(&generated, "nginx.service", "web") && guarded(&generated, "nginx.service", "db"));
+}
+
+#[test]
+fn a_group_of_an_impossible_name_is_never_granted() {
+    for (name, grant) in [("..", "??"), ("we.b", "we?b"), ("a b\nc", "a?b?c")] {
+        let tree = Tree::empty();
+        tree.write(
+            &format!("etc/systemd/system/hafailover-group@{name}.target.d/a.conf"),
+            "[X-HAFailover]\nStart=x.service\n",
+        );
+        assert!(guarded(&rendered(&tree), "x.service", grant), "{name:?}: {:#?}", rendered(&tree));
+    }
+}
+
+#[test]
+fn a_drop_in_that_cannot_be_written_hinders_no_other_and_leaves_no_digest() {
+    let tree = Tree::sound();
+    let output = tree.path("out");
+    tree.write("out/hafailover-group@db.target.d", "a file in the way");
+    write(&rendered(&tree), &output).expect_err("something is in the way");
+    assert!(output.join("nginx.service.d/50-hafailover.conf").exists());
+    assert!(!output.join(DIGEST_FILE).exists());
 }
 
 #[test]

@@ -1,11 +1,13 @@
-//! Bytes that nobody would write: every parser answers with problems, none with a panic. Seeded, so that a failure
-//! comes again.
+//! Bytes that nobody would write: every parser answers with problems, none with a panic, and what is loaded is guarded.
+//! Seeded, so that a failure comes again.
 
-use crate::tree::{CLUSTER, KEYS, LOCAL, SOUND, Tree, WEB};
-use hafailover::host::systemd::generator::render;
+use crate::tree::{CLUSTER, HOSTNAME, KEYS, LOCAL, SOUND, Tree, WEB};
+use hafailover::config::Problem;
+use hafailover::host::systemd::generator::{DROP_IN, render};
 use std::panic::catch_unwind;
+use std::path::Path;
 
-const ROUNDS: u64 = 400;
+const ROUNDS: u64 = 250;
 
 /// SplitMix64.
 struct Random(u64);
@@ -69,14 +71,24 @@ fn no_bytes_make_a_parser_panic() {
         for seed in 0..ROUNDS {
             let bytes = mutate(sound.as_bytes(), &mut Random(seed));
             tree.write(file, &bytes);
-            let outcome = catch_unwind(|| (tree.load().map(|_| ()), render(&tree.paths(), "alpha")));
+            let outcome = catch_unwind(|| (tree.load(), render(&tree.paths(), HOSTNAME)));
             let text = String::from_utf8_lossy(&bytes).into_owned();
-            let (loaded, _) = outcome.unwrap_or_else(|_| panic!("{file}, seed {seed}:\n{text}"));
-            if let Err(problems) = loaded {
-                assert!(!problems.is_empty(), "{file}, seed {seed}: refused without a reason:\n{text}");
-                assert!(
-                    problems.iter().all(|problem| problem.line > 0 && problem.column > 0 && !problem.remedy.is_empty())
-                );
+            let (loaded, generated) = outcome.unwrap_or_else(|_| panic!("{file}, seed {seed}:\n{text}"));
+            match loaded {
+                Ok(loaded) => {
+                    for unit in loaded.config.groups.iter().flat_map(|group| &group.members) {
+                        let drop_in = Path::new(&format!("{unit}.d")).join(DROP_IN);
+                        assert!(
+                            generated.files.contains_key(&drop_in),
+                            "{file}, seed {seed}: {unit} unguarded:\n{text}"
+                        );
+                    }
+                }
+                Err(problems) => {
+                    assert!(!problems.is_empty(), "{file}, seed {seed}: refused without a reason:\n{text}");
+                    let told = |p: &Problem| p.line > 0 && p.column > 0 && !p.what.is_empty() && !p.remedy.is_empty();
+                    assert!(problems.iter().all(told), "{file}, seed {seed}: {problems:#?}");
+                }
             }
         }
         tree.write(file, sound);

@@ -165,3 +165,25 @@ fn the_shipped_example_is_sound() {
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.groups[0].members, ["nginx.service"]);
 }
+
+/// The code blocks of a manual page in one language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(page);
+    let text = std::fs::read_to_string(page).expect("a manual page");
+    let fenced = text.split("\n```").collect::<Vec<_>>();
+    fenced.iter().filter_map(|block| block.strip_prefix(&format!("{language}\n"))).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_manuals_examples_are_sound() {
+    let [cluster, local] = blocks("hafailover.toml.5.md", "toml").try_into().expect("two examples");
+    let [web] = blocks("hafailover-group.5.md", "ini").try_into().expect("one example");
+    let tree = Tree::sound();
+    tree.remove(DB);
+    tree.write(CLUSTER, cluster);
+    tree.write(LOCAL, local);
+    tree.write(WEB, web);
+    let loaded = tree.loaded();
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.groups[0].members, ["srv-www.mount", "nginx.service"]);
+}

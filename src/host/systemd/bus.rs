@@ -24,6 +24,8 @@ const DBUS_PATH: &str = "/org/freedesktop/DBus";
 
 /// systemd answers in milliseconds; a daemon-reload of a large host may take seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call waits for a connection that is not there.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 const RECONNECT_LAST: Duration = Duration::from_secs(2);
 
@@ -115,7 +117,7 @@ impl Systemd {
     }
 
     pub fn connected(&self) -> bool {
-        self.shared.link.lock().expect("no holder of this lock panics").is_some()
+        self.link().is_some()
     }
 
     /// Keeps the connection for as long as the process lives. Ends never.
@@ -169,7 +171,7 @@ impl Systemd {
             }
             return;
         }
-        let Some(owner) = self.link().ok().map(|link| link.owner) else { return };
+        let Some(owner) = self.link().map(|link| link.owner) else { return };
         if sender != owner {
             return;
         }
@@ -196,7 +198,7 @@ impl Systemd {
         if name != SYSTEMD || new.is_empty() {
             return;
         }
-        let Ok(link) = self.link() else { return };
+        let Some(link) = self.link() else { return };
         // Spawned: the answer to our call arrives through the queue that this task empties.
         let systemd = self.clone();
         tokio::spawn(async move {
@@ -214,9 +216,24 @@ impl Systemd {
         let _ = self.shared.signals.send(signal);
     }
 
-    fn link(&self) -> Result<Link, BusError> {
-        let link = self.shared.link.lock().expect("no holder of this lock panics").clone();
-        link.ok_or_else(|| BusError::Unreachable("not connected".into()))
+    fn link(&self) -> Option<Link> {
+        self.shared.link.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// The connection; one that is about to come (the first orders are given before it is there) is waited for.
+    async fn awaited_link(&self) -> Result<Link, BusError> {
+        let mut signals = self.listen();
+        let come = async {
+            loop {
+                if let Some(link) = self.link() {
+                    return link;
+                }
+                // Late or lost news lead to another look.
+                let _ = signals.recv().await;
+            }
+        };
+        let missing = |_| BusError::Unreachable("not connected".into());
+        tokio::time::timeout(CONNECT_PATIENCE, come).await.map_err(missing)
     }
 
     async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, BusError>
@@ -224,7 +241,7 @@ impl Systemd {
         B: serde::Serialize + zbus::DynamicType,
         R: DeserializeOwned + zbus::Type,
     {
-        let link = self.link()?;
+        let link = self.awaited_link().await?;
         let reply = link
             .connection
             .call_method(Some(SYSTEMD), path, Some(interface), method, body)
@@ -277,7 +294,7 @@ impl Systemd {
 
     /// From now on changes of these units are signalled, across reconnections.
     pub async fn watch(&self, paths: Vec<String>) -> Result<(), BusError> {
-        let link = self.link()?;
+        let link = self.awaited_link().await?;
         for path in paths {
             let new = self.shared.watched.lock().expect("no holder of this lock panics").insert(path.clone());
             if new {
@@ -300,6 +317,11 @@ impl Systemd {
     /// Whether the host is going down.
     pub async fn stopping(&self) -> Result<bool, BusError> {
         Ok(self.text(MANAGER_PATH, MANAGER, "SystemState").await? == "stopping")
+    }
+
+    /// Reboots the host without stopping its units first (what `systemctl reboot --force` does): the last resort.
+    pub async fn reboot(&self) -> Result<(), BusError> {
+        self.call(MANAGER_PATH, MANAGER, "Reboot", &()).await
     }
 
     /// The type of the job queued for this process's own unit, if there is one: `stop`, `restart`, …

@@ -2,7 +2,7 @@
 //! It depends on nothing but the groups' own unit files, and on them only as far as they can be read: a broken
 //! file, or no cluster at all, must not leave a member unguarded. It must not know the daemon.
 
-use crate::config::member::{Kind, guardable};
+use crate::config::member::{Kind, guardable, is_unit_char};
 use crate::config::section::{GroupUnit, read_units};
 use crate::config::unitfile::Specifiers;
 use crate::config::{Paths, Problem, digest};
@@ -33,6 +33,7 @@ pub struct Generated {
 
 /// A group as far as it can be read.
 struct Guarded {
+    /// As it stands in the file system: not yet found to be a name that a group may have.
     name: String,
     /// In start order, without duplicates.
     members: Vec<(String, Kind)>,
@@ -58,16 +59,22 @@ pub fn render(paths: &Paths, hostname: &str) -> Generated {
     Generated { files, digest, problems, unguarded }
 }
 
-/// Writes drop-ins and digest below `directory`, the last of all: it stands for the others being there.
+/// Writes drop-ins and digest below `directory`. What fails hinders no other guard; but then there is no digest,
+/// which stands for all of them, and the daemon takes no group.
 pub fn write(generated: &Generated, directory: &Path) -> std::io::Result<()> {
+    let mut outcome = Ok(());
     for (name, content) in &generated.files {
-        let file = directory.join(name);
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        std::fs::write(file, content)?;
+        outcome = outcome.and(write_one(&directory.join(name), content));
     }
+    outcome?;
     std::fs::write(directory.join(DIGEST_FILE), format!("{}\n", generated.digest))
+}
+
+fn write_one(file: &Path, content: &str) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(file, content)
 }
 
 fn read_group(unit: &GroupUnit, hostname: &str) -> (Guarded, Vec<String>) {
@@ -90,7 +97,7 @@ fn read_group(unit: &GroupUnit, hostname: &str) -> (Guarded, Vec<String>) {
 
 fn drop_ins(groups: &[Guarded]) -> BTreeMap<PathBuf, String> {
     let mut contents: BTreeMap<String, String> = BTreeMap::new();
-    for group in groups {
+    for group in groups.iter().filter(|group| loadable(group)) {
         contents.insert(target(group), target_drop_in(group));
     }
     for group in groups {
@@ -147,15 +154,25 @@ fn member_drop_in(group: &Guarded, kind: Kind, previous: Option<&str>) -> String
 fn push_guard(text: &mut String, group: &Guarded) {
     // Assert, not Condition: a skipped mount would let its service start on the bare directory.
     line(text, "AssertPathExists", &grant(group));
-    line(text, "PartOf", &target(group));
+    if loadable(group) {
+        line(text, "PartOf", &target(group));
+    }
+}
+
+/// Whether systemd can have a unit of that name at all.
+fn loadable(group: &Guarded) -> bool {
+    group.name.chars().all(is_unit_char)
 }
 
 fn target(group: &Guarded) -> String {
     crate::config::unitpath::target_of(&group.name)
 }
 
+/// What is no name of a group becomes one that nobody is ever granted: `..`, say, would be there.
 fn grant(group: &Guarded) -> String {
-    format!("{GRANTS}/{}", group.name)
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let name: String = group.name.chars().map(|c| if plain(c) { c } else { '?' }).collect();
+    format!("{GRANTS}/{name}")
 }
 
 fn line(text: &mut String, key: &str, value: &str) {

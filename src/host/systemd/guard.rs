@@ -3,7 +3,7 @@
 
 use super::bus::{BusError, Systemd, UNIT, UnitState};
 use super::generator;
-use crate::config::Paths;
+use crate::config::{self, Paths};
 use std::path::Path;
 
 /// Type, trigger, negate, parameter, state.
@@ -20,7 +20,8 @@ pub struct Digests {
 pub async fn digests(paths: Paths) -> Digests {
     let read = move || Digests {
         written: std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned(),
-        expected: generator::render(&paths, &crate::config::hostname().unwrap_or_default()).digest.trim().to_owned(),
+        // A host without a name has no configuration either.
+        expected: generator::render(&paths, &config::hostname().unwrap_or_default()).digest,
     };
     tokio::task::spawn_blocking(read).await.unwrap_or(Digests { written: String::new(), expected: String::new() })
 }

@@ -86,7 +86,9 @@ impl Units {
             match judge_start(&states) {
                 Verdict::Good => return Ok(Outcome::Done),
                 Verdict::Down(index) => {
-                    return Ok(Outcome::Failed(describe_down(systemd, &states[index], &results).await));
+                    let state = &states[index];
+                    let reason = describe_down(systemd, state, &results).await;
+                    return Ok(Outcome::Failed(format!("{}: {reason}", state.name)));
                 }
                 Verdict::Wait if Instant::now() >= deadline => {
                     return Ok(Outcome::Failed(too_slow(&states, "active", self.timeout_start)));
@@ -281,48 +283,55 @@ fn too_slow(states: &[UnitState], wanted: &str, timeout: Duration) -> String {
     }
 }
 
-/// Why a unit is down, in systemd's own words and with the remedy where it is known.
+/// Why a unit is down, in systemd's own words and with the remedy where it is known. Does not repeat its name.
 pub(super) async fn describe_down(systemd: &Systemd, state: &UnitState, results: &JobResults) -> String {
     let name = &state.name;
     match state.load.as_str() {
         "loaded" => {}
-        "not-found" => return format!("{name} is not installed on this node"),
-        "masked" => return format!("{name} is masked on this node: run `systemctl unmask {name}`"),
-        other => return format!("{name} cannot be loaded ({other}): see `systemctl status {name}`"),
+        "not-found" => return "not installed on this node".into(),
+        "masked" => return format!("masked on this node: run `systemctl unmask {name}`"),
+        other => return format!("cannot be loaded ({other}): see `systemctl status {name}`"),
     }
     let result = own_result(systemd, state).await;
-    let job = results.get(name).map(String::as_str);
     if state.active == "failed" {
-        return format!("{name}: failed ({}): see `journalctl -u {name}`", result.as_deref().unwrap_or("no result"));
+        return format!("failed ({}): see `journalctl -u {name}`", result.as_deref().unwrap_or("no result"));
     }
-    if job == Some("assert") {
-        return format!("{name}: refused by an Assert of its unit file: see `systemctl status {name}`");
-    }
-    if let Some(job @ ("dependency" | "timeout" | "canceled")) = job {
-        return format!("{name}: not started, job result {job}: see `systemctl status {name}`");
+    match results.get(name).map(String::as_str) {
+        Some("assert") => return format!("refused by an Assert of its unit file: see `systemctl status {name}`"),
+        Some(job @ ("dependency" | "timeout" | "canceled")) => {
+            return format!("not started, job result {job}: see `systemctl status {name}`");
+        }
+        _ => {}
     }
     match systemd.property(&state.path, UNIT, "ConditionResult").await.map(bool::try_from) {
-        Ok(Ok(false)) => {
-            format!("{name}: not started, a Condition of its unit file is not met: see `systemctl status {name}`")
-        }
-        _ => format!(
-            "{name}: inactive ({}): a unit that ends by itself needs RemainAfterExit=yes to be a member",
-            result.as_deref().unwrap_or(&state.sub)
-        ),
+        Ok(Ok(false)) => format!("not started, a Condition of its unit file is not met: see `systemctl status {name}`"),
+        _ => format!("{}: a unit that ends by itself needs RemainAfterExit=yes to be a member", describe_state(state)),
     }
 }
 
-/// `exit-code, status 1`: property Result, with the exit status where the main process left one.
-pub(super) async fn own_result(systemd: &Systemd, state: &UnitState) -> Option<String> {
+/// Property `Result`, with the exit status where the main process left one; nothing for units without.
+async fn own_result(systemd: &Systemd, state: &UnitState) -> Option<String> {
     let interface = interface_with_cgroup(&state.name)?;
-    let result = systemd.text(&state.path, interface, "Result").await.ok()?;
-    if interface.ends_with(".Service") && matches!(result.as_str(), "exit-code" | "signal" | "core-dump") {
-        let status = systemd.property(&state.path, interface, "ExecMainStatus").await.ok();
-        if let Some(status) = status.and_then(|value| i32::try_from(value).ok()) {
-            return Some(format!("{result}, status {status}"));
-        }
+    let result = systemd.text(&state.path, interface, "Result").await.ok().filter(|result| !result.is_empty())?;
+    if !interface.ends_with(".Service") {
+        return Some(result);
     }
-    (!result.is_empty()).then_some(result)
+    let status = systemd.property(&state.path, interface, "ExecMainStatus").await.ok();
+    Some(describe_result(result, status.and_then(|value| i32::try_from(value).ok())))
+}
+
+/// Whether it ended as it should: stopped by somebody, rather than failed.
+pub(super) async fn ended_well(systemd: &Systemd, state: &UnitState) -> bool {
+    state.active == "inactive" && own_result(systemd, state).await.is_none_or(|result| result == "success")
+}
+
+fn describe_result(result: String, status: Option<i32>) -> String {
+    match (result.as_str(), status) {
+        ("exit-code", Some(status)) => format!("exit status {status}"),
+        ("signal", Some(signal)) => format!("killed by signal {signal}"),
+        ("core-dump", Some(signal)) => format!("dumped core by signal {signal}"),
+        _ => result,
+    }
 }
 
 #[cfg(test)]
@@ -372,6 +381,13 @@ mod tests {
     fn auto_restart_is_neither_up_nor_down() {
         let state = unit("a.service", "activating", None);
         assert!(!is_up(&state) && !is_down(&state));
+    }
+
+    #[test]
+    fn a_result_is_told_in_plain_words() {
+        assert_eq!(describe_result("exit-code".into(), Some(1)), "exit status 1");
+        assert_eq!(describe_result("signal".into(), Some(9)), "killed by signal 9");
+        assert_eq!(describe_result("start-limit-hit".into(), Some(1)), "start-limit-hit");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! What a shutdown of the host stops is nobody's fault, and said once by the host thread, not here.
 
 use super::bus::{Signal, Systemd, UnitState};
-use super::units::{Units, describe_down, is_down, own_result};
+use super::units::{Units, describe_down, ended_well, is_down};
 use crate::cluster::Event;
 use crate::config::model::GroupId;
 use crate::host::orders::{Beat, ToBeat};
@@ -63,8 +63,8 @@ async fn look(systemd: &Systemd, group: GroupId, states: &[UnitState], told: &mu
 }
 
 async fn reason(systemd: &Systemd, state: &UnitState) -> String {
-    if state.active == "inactive" && own_result(systemd, state).await.is_none_or(|result| result == "success") {
-        return format!("{}: stopped, by hand, by a dependency or by itself", state.name);
+    if ended_well(systemd, state).await {
+        return "stopped by hand, by a dependency or by itself".into();
     }
     describe_down(systemd, state, &BTreeMap::new()).await
 }
