@@ -320,7 +320,9 @@ impl Cluster {
     /// Two owners: the lower grant stops (in `step`), the higher one announces its addresses, at once and after the other's end.
     fn compare(&mut self, id: GroupId, peer: NodeId, role: Role, record: Option<Record>) {
         let claim = self.group(id).claim();
-        let theirs = record.filter(|record| role.claims() && record.grant.node == peer).map(|record| record.grant);
+        // Our word may have reached a rival first: then it is stopping already when we hear of it.
+        let runs = role.claims() || role == Role::Stopping;
+        let theirs = record.filter(|record| runs && record.grant.node == peer).map(|record| record.grant);
         match (claim, theirs) {
             (Some(mine), Some(theirs)) if self.group(id).rival.is_none() => {
                 let keep = mine.beats(&theirs);
