@@ -94,11 +94,11 @@ impl Cluster {
                 group.order = saved.order;
             }
             // What is held may be newer than what was written to disk.
-            if let Some(owned) = held.map(|held| Record::owned(held.grant)) {
-                if group.record.is_none_or(|record| owned.supersedes(&record)) {
-                    group.record = Some(owned);
-                }
-            }
+            let owned = held.map(|held| Record::owned(held.grant));
+            group.record = match (owned, group.record) {
+                (Some(owned), Some(record)) if !owned.supersedes(&record) => Some(record),
+                (owned, record) => owned.or(record),
+            };
             group
         });
         let mut cluster = Cluster {
@@ -209,11 +209,15 @@ impl Cluster {
         for change in changes {
             // One that came (back) should hear us before our next heartbeat is due.
             self.speak |= matches!(change, Change::NodeJoined { .. } | Change::NodeReturned { .. });
+            if let Change::NodeReturned { restarted: false, .. } = change {
+                // What was cut may have been cut from its neighbours too, and they may know another owner.
+                config.group_ids().for_each(|id| self.announce_anew(id));
+            }
             self.report(change);
         }
         match heard {
             Heard::News(node) => self.learn(node),
-            Heard::Stranger => self.speak = true,
+            Heard::Stranger { new } => self.speak |= new,
             Heard::OwnName => self.report(Change::NameTaken { node: config.me }),
             Heard::Duplicate | Heard::Replay | Heard::UnknownSender => {}
         }
@@ -229,6 +233,9 @@ impl Cluster {
         let mut changes = Vec::new();
         self.view.expire(self.now, &self.config.timing, &mut changes);
         for change in changes {
+            if let Change::NodeLost { node, .. } = change {
+                self.groups.iter_mut().filter(|group| group.rival == Some(node)).for_each(|group| group.rival = None);
+            }
             self.report(change);
         }
         self.join();
@@ -304,11 +311,11 @@ impl Cluster {
     fn learn(&mut self, node: NodeId) {
         for id in self.config.clone().group_ids() {
             let Some(says) = self.view.says(node, id) else { continue };
-            if let Some(theirs) = says.record {
-                if self.group(id).record.is_none_or(|mine| theirs.supersedes(&mine)) {
-                    self.set_record(id, theirs);
-                    self.settle_record(id);
-                }
+            let mine = self.group(id).record;
+            let newer = says.record.filter(|theirs| mine.is_none_or(|mine| theirs.supersedes(&mine)));
+            if let Some(record) = newer {
+                self.set_record(id, record);
+                self.settle_record(id);
             }
             if says.order > self.group(id).order {
                 self.set_order(id, says.order);
@@ -319,29 +326,30 @@ impl Cluster {
 
     /// Two owners: the lower grant stops (in `step`), the higher one announces its addresses, at once and after the other's end.
     fn compare(&mut self, id: GroupId, peer: NodeId, role: Role, record: Option<Record>) {
-        let claim = self.group(id).claim();
-        let theirs = record.filter(|record| role.claims() && record.grant.node == peer).map(|record| record.grant);
-        match (claim, theirs) {
-            (Some(mine), Some(theirs)) if self.group(id).rival.is_none() => {
-                let keep = mine.beats(&theirs);
+        let rival = self.group(id).rival == Some(peer);
+        let Some(mine) = self.group(id).claim() else {
+            self.group_mut(id).rival = None;
+            return;
+        };
+        match role {
+            // It may have heard us first, and be stopping by the time we hear it.
+            Role::Starting | Role::Running | Role::Stopping if !rival => {
+                let theirs = record.filter(|record| record.grant.node == peer).map(|record| record.grant);
+                let keep = theirs.is_none_or(|theirs| mine.beats(&theirs));
                 self.group_mut(id).rival = Some(peer);
-                self.report(Change::TwoOwners { group: id, peer, mine: mine.epoch, theirs: theirs.epoch, keep });
+                let theirs = theirs.map(|theirs| theirs.epoch);
+                self.report(Change::TwoOwners { group: id, peer, mine: mine.epoch, theirs, keep });
                 if keep {
                     self.speak = true;
                     self.announce_anew(id);
                 }
             }
-            (Some(_), Some(_)) => {}
-            _ if self.group(id).rival == Some(peer) && role == Role::Idle => {
+            Role::Idle if rival => {
                 self.group_mut(id).rival = None;
                 self.report(Change::TwoOwnersOver { group: id, peer });
                 self.announce_anew(id);
             }
-            _ => {
-                if claim.is_none() {
-                    self.group_mut(id).rival = None;
-                }
-            }
+            _ => {}
         }
     }
 
@@ -349,8 +357,8 @@ impl Cluster {
         if self.joined || self.died {
             return;
         }
-        let heard = self.view.peers.values().all(|peer| peer.state.heard());
-        if heard {
+        let answered = |state: PeerState| state.heard() || state == PeerState::Left;
+        if self.view.peers.values().all(|peer| answered(peer.state)) {
             self.finish_join(false);
         }
     }

@@ -105,8 +105,8 @@ pub enum Heard {
     News(NodeId),
     /// Known from another link: shows only that this link works.
     Duplicate,
-    /// The sender has not heard this incarnation yet.
-    Stranger,
+    /// The sender has not heard this incarnation yet. `new`: it was not echoed before.
+    Stranger { new: bool },
     /// Old, or of an incarnation that is over.
     Replay,
     /// Not a node of this configuration.
@@ -284,12 +284,14 @@ impl Peer {
     }
 
     fn note_candidate(&mut self, message: &Message) -> Heard {
+        let before = self.candidates.len();
         self.candidates.retain(|(incarnation, _)| *incarnation != message.incarnation);
+        let new = self.candidates.len() == before;
         if self.candidates.len() == CANDIDATES_MAX {
             self.candidates.remove(0);
         }
         self.candidates.push((message.incarnation, message.sequence));
-        Heard::Stranger
+        Heard::Stranger { new }
     }
 
     fn note_link(&mut self, now: Time, node: NodeId, link: LinkId, sequence: u64, changes: &mut Vec<Change>) {

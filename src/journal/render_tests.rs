@@ -51,7 +51,7 @@ fn every_change() -> Vec<Change> {
         Change::GroupBlocked { group, reason: reason() },
         Change::GroupUnblocked { group },
         Change::StopUnconfirmed { group, reason: reason() },
-        Change::TwoOwners { group, peer, mine, theirs, keep: true },
+        Change::TwoOwners { group, peer, mine, theirs: Some(theirs), keep: true },
         Change::TwoOwnersOver { group, peer },
         Change::AddressRepaired { group, index: 0 },
         Change::MemberDown { group, unit: "nginx.service".into(), reason: reason() },
