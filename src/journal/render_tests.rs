@@ -1,3 +1,5 @@
+//! That every change has words, fields and a name of its own in the journal.
+
 use super::*;
 use crate::config::model::LinkConfig;
 use crate::host::held::tests::config as plain_config;
