@@ -1,3 +1,5 @@
+//! That every change is rendered: with a text and a MESSAGE_ID of its own, in words that are understood.
+
 use super::*;
 use crate::config::model::LinkConfig;
 use crate::host::held::tests::config as plain_config;
