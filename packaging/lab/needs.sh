@@ -15,7 +15,6 @@ nft nftables
 nsenter util-linux
 gcc gcc
 make make
-pandoc pandoc
 "
 
 lacking=
@@ -48,7 +47,7 @@ fi
 
 rust() {
     echo "needs.sh: $1. Debian's own Rust is too old: take rustup" >&2
-    echo "  (apt-get install curl; curl -sSf https://sh.rustup.rs | sh -s -- -y; . ~/.cargo/env)," >&2
+    echo "  (apt-get install curl ca-certificates; curl -sSf https://sh.rustup.rs | sh -s -- -y; . ~/.cargo/env)," >&2
     echo "  or rustc and cargo from backports if these are at least $rust_least" >&2
     exit 1
 }

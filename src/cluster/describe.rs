@@ -1,6 +1,7 @@
 //! The heart's answer to "what is going on, and why": [`Status`] and the one line for `STATUS=`.
 //! It must not change anything.
 
+use super::grant::{Grant, Order, Record};
 use super::group::Phase;
 use super::placement::Fitness;
 use super::status::{GroupStatus, LinkCounters, LinkPeerStatus, LinkStatus, NodeStatus, SCHEMA, Status};
@@ -11,6 +12,34 @@ use crate::config::model::{GroupId, LinkId, NodeId};
 use crate::wire::Role;
 
 impl Cluster {
+    /// What this node keeps of a group (rule 1).
+    pub fn record(&self, id: GroupId) -> Option<Record> {
+        self.group(id).record
+    }
+
+    /// What this node does with a group.
+    pub fn role(&self, id: GroupId) -> Role {
+        self.group(id).role()
+    }
+
+    /// The grant under which this node starts or runs a group.
+    pub fn claims(&self, id: GroupId) -> Option<Grant> {
+        self.group(id).claim()
+    }
+
+    pub fn banned(&self, id: GroupId) -> bool {
+        self.group(id).banned.is_some()
+    }
+
+    /// The operator's last word on a group, as far as this node knows.
+    pub fn operator_order(&self, id: GroupId) -> Order {
+        self.group(id).order
+    }
+
+    pub fn has_joined(&self) -> bool {
+        self.joined
+    }
+
     pub fn status(&self) -> Status {
         let config = &self.config;
         Status {

@@ -1,0 +1,163 @@
+//! What a seed's world is made of: timing, groups, how bad the network and the host are. It must not know the heart.
+
+use super::random::Random;
+use super::{MS, Nanos, SECOND};
+use crate::config::model::{
+    Config, GroupConfig, GroupTag, LinkConfig, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing,
+    VirtualAddress,
+};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+pub const NODES: usize = 2;
+pub const LINKS: usize = 2;
+const SERVICE: &str = "eth0";
+
+/// How bad things are, in permille where not in time.
+#[derive(Clone, Debug)]
+pub struct Rough {
+    pub loss: u64,
+    pub duplicate: u64,
+    /// Longest way of a packet.
+    pub delay: Nanos,
+    /// Actions that fail.
+    pub fail: u64,
+    /// Actions that never answer.
+    pub hang: u64,
+    /// Wake-ups that come late.
+    pub late: u64,
+    pub late_by: Nanos,
+    /// Longest time until what was saved is on the disk.
+    pub disk: Nanos,
+}
+
+impl Rough {
+    /// After all faults.
+    pub fn quiet() -> Rough {
+        Rough { loss: 0, duplicate: 0, delay: MS / 2, fail: 0, hang: 0, late: 0, late_by: 1, disk: 20 * MS }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub configs: Vec<Config>,
+    pub rough: Rough,
+    /// Faults end here, the world heals.
+    pub heal: Nanos,
+    /// By then everything has to be where it belongs.
+    pub settled: Nanos,
+    pub end: Nanos,
+    pub faults: u64,
+}
+
+impl Scenario {
+    pub fn new(random: &mut Random) -> Scenario {
+        let timing = timing(random);
+        let groups = random.between(1, 3);
+        let groups: Vec<GroupConfig> = (0..groups).map(|index| group(random, index as u8)).collect();
+        let nodes =
+            ["alpha", "beta"].iter().zip(1..).map(|(name, tag)| NodeConfig { name: (*name).into(), tag: NodeTag(tag) });
+        let nodes: Vec<NodeConfig> = nodes.collect();
+        let links = (0..LINKS as u8).map(|link| LinkConfig {
+            name: format!("hb{link}"),
+            interface: format!("hb{link}"),
+            port: 694,
+            peers: (0..NODES as u8).map(|node| (NodeId(node), Ipv4Addr::new(172, 16, link, node + 1))).collect(),
+        });
+        let links: Vec<LinkConfig> = links.collect();
+        let configs = (0..NODES as u8).map(|me| Config {
+            cluster: "sim".into(),
+            cluster_tag: 1,
+            nodes: nodes.clone(),
+            me: NodeId(me),
+            timing,
+            links: links.clone(),
+            takeover: TakeoverConfig { proof: ProofPolicy::Silence, delay: Duration::ZERO },
+            groups: groups.clone(),
+            cluster_digest: 1,
+            groups_digest: 1,
+        });
+        let heal = 14 * SECOND;
+        let settled = heal + timing.initdead.as_nanos() as u64 + 18 * SECOND;
+        let faults = if random.permille(100) { 0 } else { random.between(1, 14) };
+        Scenario {
+            configs: configs.collect(),
+            rough: rough(random, &timing),
+            heal,
+            settled,
+            end: settled + 3 * SECOND,
+            faults,
+        }
+    }
+
+    pub fn keepalive(&self) -> Nanos {
+        self.configs[0].timing.keepalive.as_nanos() as u64
+    }
+
+    pub fn deadtime(&self) -> Nanos {
+        self.configs[0].timing.deadtime.as_nanos() as u64
+    }
+
+    pub fn groups(&self) -> usize {
+        self.configs[0].groups.len()
+    }
+}
+
+fn timing(random: &mut Random) -> Timing {
+    let millis = Duration::from_millis;
+    let (keepalive, warntime, deadtime) = match random.below(10) {
+        0 => (10, 20, 30),
+        1..=5 => (100, 200, 300),
+        _ => (200, 500, 1000),
+    };
+    Timing {
+        keepalive: millis(keepalive),
+        warntime: millis(warntime),
+        deadtime: millis(deadtime),
+        initdead: millis(deadtime * 2).max(millis(random.between(1000, 3000))),
+    }
+}
+
+fn rough(random: &mut Random, timing: &Timing) -> Rough {
+    let keepalive = timing.keepalive.as_nanos() as u64;
+    Rough {
+        loss: *random.pick(&[0, 0, 10, 100, 300]),
+        duplicate: *random.pick(&[0, 0, 50, 300]),
+        delay: *random.pick(&[MS / 5, MS, keepalive / 3, keepalive * 3 / 2]),
+        fail: *random.pick(&[0, 0, 10, 60]),
+        hang: *random.pick(&[0, 0, 0, 20]),
+        late: *random.pick(&[0, 1, 10]),
+        late_by: *random.pick(&[MS, 20 * MS]),
+        disk: *random.pick(&[MS, 50 * MS, 2 * SECOND]),
+    }
+}
+
+fn group(random: &mut Random, index: u8) -> GroupConfig {
+    let addresses = (1..=random.between(1, 2) as u8).map(|last| VirtualAddress {
+        address: Ipv4Addr::new(10, 0, index, last),
+        prefix: 24,
+        interface: SERVICE.into(),
+        label: None,
+        broadcast: None,
+    });
+    let members = if random.permille(500) { vec!["member.service".to_string()] } else { Vec::new() };
+    let mut nodes: Vec<NodeId> = (0..NODES as u8).map(NodeId).collect();
+    if random.permille(400) {
+        nodes.reverse();
+    }
+    GroupConfig {
+        name: format!("group{index}"),
+        tag: GroupTag(100 + u32::from(index)),
+        description: String::new(),
+        nodes,
+        addresses: addresses.collect(),
+        members,
+        failback: random.permille(400),
+        proof: ProofPolicy::Silence,
+        delay: Duration::ZERO,
+        interfaces: vec![SERVICE.into()],
+        timeout_start: Duration::from_secs(1),
+        timeout_stop: Duration::from_secs(1),
+        digest: 1,
+    }
+}

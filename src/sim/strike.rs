@@ -1,0 +1,276 @@
+//! Faults as they hit the world, and as they end. It must not know when they come, nor what is right.
+
+use super::faults::{Fault, Planned};
+use super::host::Later;
+use super::scenario::{LINKS, NODES, Rough};
+use super::world::{Happening, World};
+use super::{MS, Nanos};
+use crate::cluster::{Command, Event, RequestId};
+use crate::config::model::{GroupId, LinkId, NodeId};
+
+impl World {
+    pub fn strike(&mut self, planned: Planned) {
+        *self.ending.faults.entry(planned.fault.name()).or_default() += 1;
+        let millis = planned.span / MS;
+        self.timeline.note(self.now, None, || format!("{:?} for {millis} ms", planned.fault));
+        let until = self.now + planned.span;
+        match planned.fault {
+            Fault::PowerLoss { host } => self.power_loss(host, until),
+            Fault::PowerLossBoth => (0..NODES).for_each(|host| self.power_loss(host, until)),
+            Fault::Reboot { host } => self.reboot(host, until),
+            Fault::KillDaemon { host } | Fault::RestartDaemon { host } => self.kill(host, until, false),
+            Fault::DaemonDies { host } => self.kill(host, until, true),
+            Fault::LeaveDaemon { host } => {
+                self.again[host] = Some((until, false));
+                self.tell(host, Event::Leave);
+            }
+            Fault::PauseDaemon { host } => {
+                if let Some(daemon) = &mut self.hosts[host].daemon {
+                    daemon.paused_until = daemon.paused_until.max(until);
+                    self.watch.was_away(planned.span, host);
+                    self.at(until, Happening::Thaw { host });
+                }
+            }
+            Fault::PauseHost { host } => self.freeze(host, until),
+            Fault::PauseMachine { host } => {
+                if self.hosts[host].powered && self.hosts[host].frozen_until < self.now {
+                    self.freeze(host, until);
+                    self.hosts[host].clock_lost += planned.span;
+                }
+            }
+            Fault::Move { host, group, to } => {
+                self.command(host, Command::Move { group: id(group), to: NodeId(to as u8) });
+            }
+            Fault::Stop { host, group } => self.command(host, Command::Stop { group: id(group) }),
+            Fault::Start { host, group } => self.command(host, Command::Start { group: id(group) }),
+            Fault::Clear { host, group } => self.command(host, Command::Clear { group: id(group) }),
+            Fault::MemberFails { host, group } => {
+                if let Some(event) = self.hosts[host].lose_member(group) {
+                    self.ownership(host);
+                    self.later(host, MS, Later::Tell(event));
+                }
+            }
+            Fault::AddressDeleted { host, group } => {
+                if let Some(event) = self.hosts[host].lose_address(group) {
+                    self.ownership(host);
+                    self.later(host, MS / 10, Later::Tell(event));
+                }
+            }
+            Fault::Replay { to } => self.replay(to, planned.span),
+            lasting => {
+                self.toggle(lasting, true);
+                self.at(until, Happening::End(planned));
+            }
+        }
+    }
+
+    pub fn unstrike(&mut self, planned: Planned) {
+        self.timeline.note(self.now, None, || format!("{:?} ends", planned.fault));
+        self.toggle(planned.fault, false);
+    }
+
+    /// Faults that last and end.
+    fn toggle(&mut self, fault: Fault, on: bool) {
+        let now = self.now;
+        match fault {
+            Fault::CutOneWay { from, link } => self.network.cut(from, link, on),
+            Fault::CutLink { link } => (0..NODES).for_each(|from| self.network.cut(from, link, on)),
+            Fault::CutSender { from } => (0..LINKS).for_each(|link| self.network.cut(from, link, on)),
+            Fault::CutService => self.network.cut_service(now, on),
+            Fault::CutAllHeartbeats | Fault::CutEverything => {
+                for from in 0..NODES {
+                    (0..LINKS).for_each(|link| self.network.cut(from, link, on));
+                }
+                if fault == Fault::CutEverything {
+                    self.network.cut_service(now, on);
+                }
+            }
+            Fault::LinkDown { host, link } => {
+                self.links[host][link] = !on;
+                self.tell(host, Event::Link { link: LinkId(link as u8), usable: !on });
+            }
+            Fault::CableOut { host } => self.carrier(host, !on),
+            Fault::HostThreadStuck { host } => self.tell(host, Event::HostThread { answering: !on }),
+            Fault::GuardFault { host, group } => {
+                let fault = on.then(|| "drop-in not loaded".to_string());
+                self.tell(host, Event::Guard { group: id(group), fault });
+            }
+            _ => {}
+        }
+    }
+
+    fn carrier(&mut self, host: usize, up: bool) {
+        let now = self.now;
+        if self.hosts[host].powered && self.hosts[host].carrier != up {
+            self.hosts[host].carrier = up;
+            self.hosts[host].answers_since = Some(now);
+            self.tell(host, Event::Interface { interface: "eth0".into(), up });
+        }
+    }
+
+    fn command(&mut self, host: usize, command: Command) {
+        let request = RequestId(self.now);
+        self.tell(host, Event::Command { request, command });
+    }
+
+    /// Packets of earlier are sent again.
+    fn replay(&mut self, to: usize, span: Nanos) {
+        for _ in 0..20 {
+            if self.recorded.is_empty() {
+                return;
+            }
+            let index = self.random.below(self.recorded.len() as u64) as usize;
+            let (for_whom, link, packet) = self.recorded[index].clone();
+            if for_whom == to {
+                let at = self.now + self.random.below(span + 1);
+                self.at(at, Happening::Deliver { to, link, packet });
+            }
+        }
+    }
+
+    fn power_loss(&mut self, host: usize, until: Nanos) {
+        if self.hosts[host].powered {
+            self.hosts[host].power_loss();
+            self.again[host] = None;
+            self.watch.rules.power_lost(host);
+            self.watch.one_owner.disturbed();
+            self.ownership(host);
+        }
+        self.at(until, Happening::Boot { host });
+    }
+
+    /// The host goes down in order.
+    pub fn power_off(&mut self, host: usize) {
+        let until = self.again[host].map_or(self.now + 500 * MS, |(until, _)| until.max(self.now + 100 * MS));
+        self.timeline.note(self.now, Some(host), || "power off".into());
+        self.hosts[host].flush();
+        self.power_loss(host, until);
+    }
+
+    fn reboot(&mut self, host: usize, until: Nanos) {
+        let Some(daemon) = &self.hosts[host].daemon else { return };
+        let incarnation = daemon.incarnation;
+        let boot = self.hosts[host].boot.0;
+        self.again[host] = Some((until, true));
+        self.tell(host, Event::HostStopping);
+        let leave = self.now + self.random.between(MS, 600 * MS);
+        self.at(leave, Happening::Leave { host, incarnation });
+        // The service manager's own patience.
+        self.at(leave + 8000 * MS, Happening::PowerOff { host, boot });
+    }
+
+    fn kill(&mut self, host: usize, until: Nanos, for_good: bool) {
+        if !self.hosts[host].powered || self.hosts[host].daemon.is_none() {
+            return;
+        }
+        self.hosts[host].daemon = None;
+        self.watch.one_owner.disturbed();
+        if !for_good {
+            let down = self.again[host].is_some_and(|(_, down)| down);
+            if !down {
+                self.again[host] = None;
+            }
+            return self.at(until, Happening::StartDaemon { host });
+        }
+        self.again[host] = Some((until, false));
+        self.start_daemon(host);
+        self.tell(host, Event::DaemonDied);
+    }
+
+    /// The daemon ended in order.
+    pub fn exited(&mut self, host: usize) {
+        self.timeline.note(self.now, Some(host), || "daemon ends".into());
+        self.hosts[host].flush();
+        self.hosts[host].daemon = None;
+        self.watch.one_owner.disturbed();
+        match self.again[host] {
+            Some((_, true)) => self.power_off(host),
+            Some((until, false)) => {
+                self.again[host] = None;
+                self.at(until.max(self.now + 50 * MS), Happening::StartDaemon { host });
+            }
+            None => self.at(self.now + 50 * MS, Happening::StartDaemon { host }),
+        }
+    }
+
+    pub fn boot(&mut self, host: usize) {
+        if self.hosts[host].powered {
+            return;
+        }
+        self.hosts[host].boot(self.now, &mut self.random);
+        self.links[host] = [true; LINKS];
+        self.again[host] = None;
+        self.timeline.note(self.now, Some(host), || "power on".into());
+        let at = self.now + self.random.between(MS, 300 * MS);
+        self.at(at, Happening::StartDaemon { host });
+    }
+
+    pub fn start_daemon(&mut self, host: usize) {
+        if !self.hosts[host].powered || self.hosts[host].daemon.is_some() {
+            return;
+        }
+        if self.hosts[host].frozen_until > self.now {
+            return self.at(self.hosts[host].frozen_until, Happening::StartDaemon { host });
+        }
+        self.hosts[host].start_daemon(self.now, &mut self.random);
+        self.watch.daemon_started(self.now, host);
+        self.timeline.note(self.now, Some(host), || "daemon starts".into());
+        self.round(host, Vec::new());
+        for link in 0..LINKS {
+            let usable = self.links[host][link];
+            let after = self.random.below(20 * MS);
+            self.later(host, after, Later::Tell(Event::Link { link: LinkId(link as u8), usable }));
+        }
+        let up = self.hosts[host].carrier;
+        self.later(host, MS / 10, Later::Tell(Event::Interface { interface: "eth0".into(), up }));
+        for group in 0..self.scenario.groups() {
+            let after = self.random.between(MS, 30 * MS);
+            self.later(host, after, Later::Tell(Event::Guard { group: id(group), fault: None }));
+        }
+    }
+
+    fn freeze(&mut self, host: usize, until: Nanos) {
+        if !self.hosts[host].powered {
+            return;
+        }
+        let span = until.saturating_sub(self.hosts[host].frozen_until.max(self.now));
+        self.hosts[host].frozen_until = self.hosts[host].frozen_until.max(until);
+        self.hosts[host].answers_since = Some(until);
+        self.watch.was_away(span, host);
+        self.at(until, Happening::Thaw { host });
+    }
+
+    pub fn thaw(&mut self, host: usize) {
+        if !self.hosts[host].runs(self.now) {
+            return;
+        }
+        self.timeline.note(self.now, Some(host), || "goes on".into());
+        let Some(daemon) = &mut self.hosts[host].daemon else { return };
+        let inbox = std::mem::take(&mut daemon.inbox);
+        self.round(host, inbox);
+    }
+
+    /// All faults are over.
+    pub fn heal(&mut self) {
+        self.timeline.note(self.now, None, || "everything is mended".into());
+        self.rough = Rough::quiet();
+        self.network.heal(self.now);
+        for host in 0..NODES {
+            self.links[host] = [true; LINKS];
+            for link in 0..LINKS {
+                self.tell(host, Event::Link { link: LinkId(link as u8), usable: true });
+            }
+            self.carrier(host, true);
+            self.tell(host, Event::HostThread { answering: true });
+            for group in 0..self.scenario.groups() {
+                self.tell(host, Event::Guard { group: id(group), fault: None });
+            }
+            self.at(self.now + 500 * MS, Happening::Boot { host });
+            self.at(self.now + 900 * MS, Happening::StartDaemon { host });
+        }
+    }
+}
+
+fn id(group: usize) -> GroupId {
+    GroupId(group as u16)
+}

@@ -1,0 +1,173 @@
+//! What really is, as far as the checkers need it: who truly heard what, since when a question would have been answered.
+//! It must not know what a heart thinks.
+
+use super::checkers::Violation;
+use super::checkers::one_owner::{Decision, OneOwner};
+use super::checkers::rules::{Rules, Said};
+use super::checkers::settles::{Settles, Stand};
+use super::scenario::{NODES, Scenario};
+use super::world::World;
+use super::{Nanos, SECOND};
+use crate::cluster::Incarnation;
+use crate::config::model::GroupId;
+use crate::wire::{Message, Role};
+
+/// What a run of a daemon truly heard of the other host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ears {
+    /// Since when it listens: its start, the last message, or the end of a pause that was longer.
+    since: Nanos,
+    heard_sent: Option<Nanos>,
+    highest: Option<(Incarnation, u64)>,
+}
+
+#[derive(Debug)]
+pub struct Watch {
+    pub one_owner: OneOwner,
+    pub rules: Rules,
+    pub settles: Settles,
+    pub violation: Option<Violation>,
+    ears: [Ears; NODES],
+    owned: Vec<[bool; NODES]>,
+    arrived: Vec<(usize, Incarnation, u64, Nanos)>,
+}
+
+impl Watch {
+    pub fn new(scenario: &Scenario) -> Watch {
+        let groups = scenario.groups();
+        Watch {
+            one_owner: OneOwner::new(groups, scenario.deadtime()),
+            rules: Rules::new(groups),
+            settles: Settles::new(),
+            violation: None,
+            ears: Default::default(),
+            owned: vec![[false; NODES]; groups],
+            arrived: Vec::new(),
+        }
+    }
+
+    pub fn note(&mut self, result: Result<(), Violation>) {
+        if let (Err(violation), None) = (result, &self.violation) {
+            self.violation = Some(violation);
+        }
+    }
+
+    pub fn daemon_started(&mut self, now: Nanos, host: usize) {
+        self.ears[host] = Ears { since: now, ..Ears::default() };
+        self.one_owner.disturbed();
+    }
+
+    /// It could not hear for `span`, which is no silence of the other's.
+    pub fn was_away(&mut self, span: Nanos, host: usize) {
+        self.ears[host].since += span;
+        self.one_owner.disturbed();
+    }
+
+    /// Keeps when a packet was sent until the daemon reads it.
+    pub fn arrived(&mut self, to: usize, message: &Message, sent: Nanos) {
+        if self.arrived.len() > 1000 {
+            self.arrived.drain(..500);
+        }
+        self.arrived.push((to, message.incarnation, message.sequence, sent));
+    }
+
+    /// A daemon read a message. It truly heard the other if that one lives, had heard it, and this is new.
+    pub fn heard(&mut self, now: Nanos, host: usize, me: Incarnation, other: Option<Incarnation>, message: &Message) {
+        let key = (host, message.incarnation, message.sequence);
+        let at = self.arrived.iter().rposition(|(to, incarnation, sequence, _)| (*to, *incarnation, *sequence) == key);
+        let Some(sent) = at.map(|at| self.arrived.remove(at).3) else { return };
+        let ears = &mut self.ears[host];
+        let echoed = message.echoes.iter().any(|echo| echo.incarnation == me);
+        let new = ears
+            .highest
+            .is_none_or(|(incarnation, highest)| incarnation != message.incarnation || message.sequence > highest);
+        if other == Some(message.incarnation) && echoed && new {
+            *ears = Ears { since: now, heard_sent: Some(sent), highest: Some((message.incarnation, message.sequence)) };
+            self.one_owner.heard(host, sent);
+        }
+    }
+}
+
+impl World {
+    /// A heart decided to start a group: what was true at that moment.
+    pub fn decided(&mut self, host: usize, group: usize) {
+        let (me, other) = (&self.hosts[host], &self.hosts[1 - host]);
+        let ears = self.watch.ears[host];
+        let since = [
+            other.real[group].addresses_since.filter(|_| other.powered),
+            other.answers_since,
+            me.answers_since,
+            self.network.arp_since().filter(|_| self.arp_carries()),
+        ];
+        let answered_since = since.into_iter().try_fold(0, |latest: Nanos, since| Some(latest.max(since?)));
+        let silence = self.now.saturating_sub(ears.since);
+        let decision = Decision { at: self.now, silence, heard_sent: ears.heard_sent, answered_since };
+        let result = self.watch.one_owner.decided(host, group, decision);
+        self.watch.note(result);
+    }
+
+    /// Something of `host` changed: who owns what now?
+    pub fn ownership(&mut self, host: usize) {
+        for group in 0..self.scenario.groups() {
+            let owns = [self.hosts[0].owns(group), self.hosts[1].owns(group)];
+            if owns == self.watch.owned[group] {
+                continue;
+            }
+            self.watch.owned[group] = owns;
+            self.timeline.note(self.now, Some(host), || format!("OWNERS of {group}: {owns:?}"));
+            let result = self.watch.one_owner.owners(self.now, host, group, owns);
+            self.watch.note(result);
+        }
+    }
+
+    /// After each round of a heart.
+    pub fn inspect_rules(&mut self, host: usize) {
+        for group in 0..self.scenario.groups() {
+            let owns = self.hosts[host].owns(group);
+            let Some(daemon) = &self.hosts[host].daemon else { return };
+            let (id, cluster) = (GroupId(group as u16), &daemon.cluster);
+            let said = Said {
+                record: cluster.record(id),
+                claims: cluster.claims(id),
+                role: cluster.role(id),
+                owns,
+                joined: cluster.has_joined(),
+            };
+            let result = self.watch.rules.check(self.now, host, group, said);
+            self.watch.note(result);
+            if self.watch.owned[group] == [true; NODES] {
+                let ending = self.hosts.iter().any(|host| {
+                    let role = host.daemon.as_ref().map(|daemon| daemon.cluster.role(id));
+                    !host.runs(self.now) || role == Some(Role::Stopping)
+                });
+                let result = self.watch.one_owner.lasting(self.now, group, ending);
+                self.watch.note(result);
+            }
+        }
+    }
+
+    /// While the world should rest.
+    pub fn look(&mut self) {
+        for group in 0..self.scenario.groups() {
+            let id = GroupId(group as u16);
+            let stands = [0, 1].map(|host: usize| {
+                let owns = self.hosts[host].owns(group);
+                let cluster = self.hosts[host].daemon.as_ref().map(|daemon| &daemon.cluster);
+                Stand {
+                    up: cluster.is_some(),
+                    joined: cluster.is_some_and(|cluster| cluster.has_joined()),
+                    role: cluster.map_or(Role::Unknown, |cluster| cluster.role(id)),
+                    record: cluster.and_then(|cluster| cluster.record(id)),
+                    order: cluster.map_or_else(Default::default, |cluster| cluster.operator_order(id)),
+                    banned: cluster.is_some_and(|cluster| cluster.banned(id)),
+                    owns,
+                }
+            });
+            let config = &self.scenario.configs[0].groups[group];
+            let preferred = config.failback.then(|| usize::from(config.nodes[0].0));
+            let result = self.watch.settles.check(self.now, group, stands, preferred);
+            self.watch.note(result);
+        }
+        debug_assert!(self.now + SECOND > self.scenario.settled);
+    }
+}
