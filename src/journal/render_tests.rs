@@ -1,4 +1,4 @@
-//! That every change has words, fields and a name of its own in the journal.
+//! That every change is rendered: with a text and a MESSAGE_ID of its own, in words that are understood.
 
 use super::*;
 use crate::config::model::LinkConfig;
