@@ -63,6 +63,8 @@ pub struct Cluster {
     initdead_at: Option<Time>,
     /// Woke later than the deadtime: listens before it speaks.
     asleep: bool,
+    /// The end of that. What was read before may have waited for long.
+    awake_since: Time,
     leaving: bool,
     host_stopping: bool,
     /// This run only cleans up after a daemon that died for good.
@@ -110,6 +112,7 @@ impl Cluster {
             joined: config.nodes.len() < 2,
             initdead_at: None,
             asleep: false,
+            awake_since: Time::default(),
             leaving: false,
             host_stopping: false,
             died: false,
@@ -142,8 +145,12 @@ impl Cluster {
             return;
         }
         self.view.late(late, self.config.timing.deadtime);
+        if late > self.config.timing.keepalive {
+            self.ask_again();
+        }
         if late > self.config.timing.deadtime {
             self.asleep = true;
+            self.view.slept(now);
             self.timers.arm(Timer::Awake, now + self.config.timing.keepalive);
             self.report(Change::Slept { gap: late });
         }
@@ -259,6 +266,7 @@ impl Cluster {
             }
             Timer::Awake => {
                 self.asleep = false;
+                self.awake_since = self.now;
                 self.speak = true;
             }
             Timer::Op(op) => self.timed_out(op),
@@ -305,7 +313,7 @@ impl Cluster {
         for id in self.config.clone().group_ids() {
             let Some(says) = self.view.says(node, id) else { continue };
             if let Some(theirs) = says.record {
-                if self.group(id).record.is_none_or(|mine| theirs.supersedes(&mine)) {
+                if self.group(id).record.is_none_or(|mine| self.is_newer(node, &theirs, &mine)) {
                     self.set_record(id, theirs);
                     self.settle_record(id);
                 }
@@ -315,6 +323,22 @@ impl Cluster {
             }
             self.compare(id, node, says.role, says.record);
         }
+    }
+
+    /// Whether what a peer knows goes beyond what this node knows. Two grants of the same epoch and node, of different boots,
+    /// come from a disk that had not caught up when the power failed: that node itself knows which boot is its last.
+    fn is_newer(&self, peer: NodeId, theirs: &Record, mine: &Record) -> bool {
+        let same_turn = (theirs.grant.epoch, theirs.grant.node) == (mine.grant.epoch, mine.grant.node);
+        if same_turn && theirs.grant.boot != mine.grant.boot {
+            if mine.grant.node == self.config.me && mine.grant.boot == self.identity.boot {
+                return false;
+            }
+            let last = self.view.peer(peer).and_then(|peer| peer.boot);
+            if theirs.grant.node == peer && last == Some(theirs.grant.boot) {
+                return true;
+            }
+        }
+        theirs.supersedes(mine)
     }
 
     /// Two owners: the lower grant stops (in `step`), the higher one announces its addresses, at once and after the other's end.
