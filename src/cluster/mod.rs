@@ -12,6 +12,7 @@ mod describe;
 pub mod event;
 pub mod grant;
 mod group;
+mod learn;
 mod nominate;
 pub mod placement;
 pub mod report;
@@ -64,6 +65,8 @@ pub struct Cluster {
     initdead_at: Option<Time>,
     /// Woke later than the deadtime: listens before it speaks.
     asleep: bool,
+    /// The end of that. What was read before may have waited for long.
+    awake_since: Time,
     leaving: bool,
     host_stopping: bool,
     /// This run only cleans up after a daemon that died for good.
@@ -111,6 +114,7 @@ impl Cluster {
             joined: config.nodes.len() < 2,
             initdead_at: None,
             asleep: false,
+            awake_since: Time::default(),
             leaving: false,
             host_stopping: false,
             died: false,
@@ -143,8 +147,12 @@ impl Cluster {
             return;
         }
         self.view.late(late, self.config.timing.deadtime);
+        if late > self.config.timing.keepalive {
+            self.ask_again();
+        }
         if late > self.config.timing.deadtime {
             self.asleep = true;
+            self.view.slept(now);
             self.timers.arm(Timer::Awake, now + self.config.timing.keepalive);
             self.report(Change::Slept { gap: late });
         }
@@ -159,14 +167,13 @@ impl Cluster {
             }
             Event::Link { link, usable } => self.link(link, usable),
             Event::Interface { interface, up } => {
-                if self.view.interfaces.insert(interface.clone(), up) != Some(up) {
-                    self.report(if up {
-                        Change::InterfaceUp { interface }
-                    } else {
-                        Change::InterfaceDown { interface }
-                    });
-                    self.speak = true;
+                let before = self.view.interfaces.insert(interface.clone(), up);
+                match (before, up) {
+                    (Some(false), true) => self.report(Change::InterfaceUp { interface }),
+                    (None | Some(true), false) => self.report(Change::InterfaceDown { interface }),
+                    _ => {}
                 }
+                self.speak |= before != Some(up);
             }
             Event::AddressLost { group, index } => self.address_lost(group, index),
             Event::ProbeAnswer { group, index, mac } => self.probe_answered(group, index, mac),
@@ -267,6 +274,7 @@ impl Cluster {
             }
             Timer::Awake => {
                 self.asleep = false;
+                self.awake_since = self.now;
                 self.speak = true;
             }
             Timer::Op(op) => self.timed_out(op),
@@ -308,52 +316,6 @@ impl Cluster {
         self.speak = true;
     }
 
-    /// Takes over what a peer knows: the higher record, the higher order.
-    fn learn(&mut self, node: NodeId) {
-        for id in self.config.clone().group_ids() {
-            let Some(says) = self.view.says(node, id) else { continue };
-            let mine = self.group(id).record;
-            let newer = says.record.filter(|theirs| mine.is_none_or(|mine| theirs.supersedes(&mine)));
-            if let Some(record) = newer {
-                self.set_record(id, record);
-                self.settle_record(id);
-            }
-            if says.order > self.group(id).order {
-                self.set_order(id, says.order);
-            }
-            self.compare(id, node, says.role, says.record);
-        }
-    }
-
-    /// Two owners: the lower grant stops (in `step`), the higher one announces its addresses, at once and after the other's end.
-    fn compare(&mut self, id: GroupId, peer: NodeId, role: Role, record: Option<Record>) {
-        let rival = self.group(id).rival == Some(peer);
-        let Some(mine) = self.group(id).claim() else {
-            self.group_mut(id).rival = None;
-            return;
-        };
-        match role {
-            // It may have heard us first, and be stopping by the time we hear it.
-            Role::Starting | Role::Running | Role::Stopping if !rival => {
-                let theirs = record.filter(|record| record.grant.node == peer).map(|record| record.grant);
-                let keep = theirs.is_none_or(|theirs| mine.beats(&theirs));
-                self.group_mut(id).rival = Some(peer);
-                let theirs = theirs.map(|theirs| theirs.epoch);
-                self.report(Change::TwoOwners { group: id, peer, mine: mine.epoch, theirs, keep });
-                if keep {
-                    self.speak = true;
-                    self.announce_anew(id);
-                }
-            }
-            Role::Idle if rival => {
-                self.group_mut(id).rival = None;
-                self.report(Change::TwoOwnersOver { group: id, peer });
-                self.announce_anew(id);
-            }
-            _ => {}
-        }
-    }
-
     fn join(&mut self) {
         if self.joined || self.died {
             return;
@@ -376,13 +338,16 @@ impl Cluster {
         let desired = self.desired(id);
         self.group_mut(id).desired = desired;
         if self.group(id).claim().is_some() {
-            if let Some(reason) = self.must_stop(id, desired) {
-                self.stop(id, reason);
-            }
-            return;
+            return match self.must_stop(id, desired) {
+                Some(reason) => self.stop(id, reason),
+                None => self.block(id, None),
+            };
         }
-        if self.group(id).phase != Phase::Idle {
-            return self.block(id, self.unfit_reason(id));
+        match &self.group(id).phase {
+            Phase::Idle => {}
+            Phase::Unknown { found, .. } => return self.block(id, found.clone()),
+            // What could not be stopped has said so.
+            _ => return,
         }
         if desired != Some(self.config.me) {
             if let Some(heir) = desired {
