@@ -184,7 +184,7 @@ impl BeatThread {
         };
         let dropped = match message {
             Ok(message) => match self.heart.hear(id, &message) {
-                Heard::News(_) | Heard::Duplicate | Heard::Stranger => None,
+                Heard::News(_) | Heard::Duplicate | Heard::Stranger { .. } => None,
                 Heard::Replay => Some(Dropped::Replay),
                 Heard::UnknownSender | Heard::OwnName => Some(Dropped::Sender),
             },

@@ -41,7 +41,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-/// For what needs no promptness: messages that found no room, questions given up.
+/// While something waits that nothing else wakes us for: messages that found no room, the beat thread's last words.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the groups' files are compared with what systemd has loaded; right before a start it is done anyway.
 const GUARD_INTERVAL: Duration = Duration::from_secs(5);
@@ -203,11 +203,14 @@ impl Host {
                 () = caught(&mut sources.interrupt) => self.told_to_go(),
                 () = caught(&mut sources.hangup) => self.reload(None),
                 _ = feed_tick.tick() => watchdog.feed(),
-                _ = guard_tick.tick() => self.check_guards(),
-                _ = extend_tick.tick() => if self.leaving { notify::extend_timeout() },
-                _ = tick.tick() => {
-                    self.beat.flush();
+                _ = guard_tick.tick() => {
+                    self.check_guards();
                     self.questions.forget_abandoned();
+                }
+                _ = extend_tick.tick() => if self.leaving { notify::extend_timeout() },
+                // An idle daemon costs nothing.
+                _ = tick.tick(), if self.end_by.is_some() || self.beat.is_behind() => {
+                    self.beat.flush();
                     if self.end_by.is_some_and(|end| Instant::now() >= end) {
                         return ExitReason::LeftGroups;
                     }

@@ -55,7 +55,6 @@ impl Cluster {
                 let name = self.config.group(group).name.clone();
                 let order = self.group(group).order;
                 self.set_order(group, Order { version: order.version.saturating_add(1), ..order });
-                self.report(Change::GroupCleared { group });
                 self.reply(request, Answer::Done(format!("{name}: failures are forgotten on every node")));
             }
         }

@@ -86,6 +86,8 @@ pub enum Command {
 pub enum Outcome {
     Done,
     Failed(String),
+    /// Not begun, for a reason that may pass without an operator's word (guards not loaded): no failure of the group's.
+    Refused(String),
     /// Neither done nor failed is known.
     Unknown(String),
     /// Only for [`super::Action::Inspect`].

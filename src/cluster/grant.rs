@@ -58,9 +58,11 @@ impl Record {
         if self.grant == other.grant {
             return (self.released, self.heir.is_some()) > (other.released, other.heir.is_some());
         }
-        // The same epoch and node from another boot: the order of boots is unknown, the release decides.
+        // The same epoch and node from another boot: the order of boots is unknown, the release decides; else any order that
+        // both nodes compute alike.
         if (self.grant.epoch, self.grant.node) == (other.grant.epoch, other.grant.node) {
-            return self.released && !other.released;
+            let rank = |record: &Record| (record.released, record.heir.is_some(), record.grant.boot);
+            return rank(self) > rank(other);
         }
         self.grant.beats(&other.grant)
     }

@@ -238,6 +238,10 @@ impl Cluster {
                 self.ban(id, format!("its start failed: {reason}"));
                 return self.stop(id, format!("its start failed: {reason}"));
             }
+            Outcome::Refused(reason) => {
+                self.report(Change::GroupStartFailed { group: id, reason: reason.clone() });
+                return self.stop(id, format!("its start was refused: {reason}"));
+            }
             Outcome::Inspected(_) => return,
         }
         let config = self.config.clone();
@@ -279,7 +283,7 @@ impl Cluster {
         failures: u32,
         outcome: Outcome,
     ) {
-        if let Outcome::Failed(reason) | Outcome::Unknown(reason) = outcome {
+        if let Outcome::Failed(reason) | Outcome::Refused(reason) | Outcome::Unknown(reason) = outcome {
             // Nothing is released. The same step again, for ever: the group may be running here.
             self.report(Change::StopUnconfirmed { group: id, reason: reason.clone() });
             let wait = (STOP_AGAIN * 2_u32.saturating_pow(failures.min(8))).min(STOP_AGAIN_MAX);
@@ -330,7 +334,7 @@ impl Cluster {
     fn inspected(&mut self, id: GroupId, held: Option<(Grant, HeldPhase)>, outcome: Outcome) {
         let actual = match outcome {
             Outcome::Inspected(actual) => actual,
-            Outcome::Failed(reason) | Outcome::Unknown(reason) => {
+            Outcome::Failed(reason) | Outcome::Refused(reason) | Outcome::Unknown(reason) => {
                 let found = Some(format!("it is not known whether it runs here: {reason}"));
                 self.group_mut(id).phase = Phase::Unknown { held, op: None, found };
                 return self.timers.arm(Timer::InspectAgain(id), self.now + INSPECT_AGAIN);

@@ -12,6 +12,8 @@ mod describe;
 pub mod event;
 pub mod grant;
 mod group;
+mod learn;
+mod nominate;
 pub mod placement;
 pub mod report;
 mod say;
@@ -33,7 +35,7 @@ use crate::config::model::{Config, GroupId, LinkId, NodeId};
 use crate::wire::{Message, Role};
 use command::Waiting;
 use group::{Group, Phase};
-use placement::{Candidate, Fitness};
+use placement::Fitness;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +65,8 @@ pub struct Cluster {
     initdead_at: Option<Time>,
     /// Woke later than the deadtime: listens before it speaks.
     asleep: bool,
+    /// The end of that. What was read before may have waited for long.
+    awake_since: Time,
     leaving: bool,
     host_stopping: bool,
     /// This run only cleans up after a daemon that died for good.
@@ -94,11 +98,11 @@ impl Cluster {
                 group.order = saved.order;
             }
             // What is held may be newer than what was written to disk.
-            if let Some(owned) = held.map(|held| Record::owned(held.grant)) {
-                if group.record.is_none_or(|record| owned.supersedes(&record)) {
-                    group.record = Some(owned);
-                }
-            }
+            let owned = held.map(|held| Record::owned(held.grant));
+            group.record = match (owned, group.record) {
+                (Some(owned), Some(record)) if !owned.supersedes(&record) => Some(record),
+                (owned, record) => owned.or(record),
+            };
             group
         });
         let mut cluster = Cluster {
@@ -110,6 +114,7 @@ impl Cluster {
             joined: config.nodes.len() < 2,
             initdead_at: None,
             asleep: false,
+            awake_since: Time::default(),
             leaving: false,
             host_stopping: false,
             died: false,
@@ -142,8 +147,12 @@ impl Cluster {
             return;
         }
         self.view.late(late, self.config.timing.deadtime);
+        if late > self.config.timing.keepalive {
+            self.ask_again();
+        }
         if late > self.config.timing.deadtime {
             self.asleep = true;
+            self.view.slept(now);
             self.timers.arm(Timer::Awake, now + self.config.timing.keepalive);
             self.report(Change::Slept { gap: late });
         }
@@ -158,14 +167,13 @@ impl Cluster {
             }
             Event::Link { link, usable } => self.link(link, usable),
             Event::Interface { interface, up } => {
-                if self.view.interfaces.insert(interface.clone(), up) != Some(up) {
-                    self.report(if up {
-                        Change::InterfaceUp { interface }
-                    } else {
-                        Change::InterfaceDown { interface }
-                    });
-                    self.speak = true;
+                let before = self.view.interfaces.insert(interface.clone(), up);
+                match (before, up) {
+                    (Some(false), true) => self.report(Change::InterfaceUp { interface }),
+                    (None | Some(true), false) => self.report(Change::InterfaceDown { interface }),
+                    _ => {}
                 }
+                self.speak |= before != Some(up);
             }
             Event::AddressLost { group, index } => self.address_lost(group, index),
             Event::ProbeAnswer { group, index, mac } => self.probe_answered(group, index, mac),
@@ -209,11 +217,15 @@ impl Cluster {
         for change in changes {
             // One that came (back) should hear us before our next heartbeat is due.
             self.speak |= matches!(change, Change::NodeJoined { .. } | Change::NodeReturned { .. });
+            if let Change::NodeReturned { restarted: false, .. } = change {
+                // What was cut may have been cut from its neighbours too, and they may know another owner.
+                config.group_ids().for_each(|id| self.announce_anew(id));
+            }
             self.report(change);
         }
         match heard {
             Heard::News(node) => self.learn(node),
-            Heard::Stranger => self.speak = true,
+            Heard::Stranger { new } => self.speak |= new,
             Heard::OwnName => self.report(Change::NameTaken { node: config.me }),
             Heard::Duplicate | Heard::Replay | Heard::UnknownSender => {}
         }
@@ -229,6 +241,9 @@ impl Cluster {
         let mut changes = Vec::new();
         self.view.expire(self.now, &self.config.timing, &mut changes);
         for change in changes {
+            if let Change::NodeLost { node, .. } = change {
+                self.groups.iter_mut().filter(|group| group.rival == Some(node)).for_each(|group| group.rival = None);
+            }
             self.report(change);
         }
         self.join();
@@ -259,6 +274,7 @@ impl Cluster {
             }
             Timer::Awake => {
                 self.asleep = false;
+                self.awake_since = self.now;
                 self.speak = true;
             }
             Timer::Op(op) => self.timed_out(op),
@@ -300,59 +316,12 @@ impl Cluster {
         self.speak = true;
     }
 
-    /// Takes over what a peer knows: the higher record, the higher order.
-    fn learn(&mut self, node: NodeId) {
-        for id in self.config.clone().group_ids() {
-            let Some(says) = self.view.says(node, id) else { continue };
-            if let Some(theirs) = says.record {
-                if self.group(id).record.is_none_or(|mine| theirs.supersedes(&mine)) {
-                    self.set_record(id, theirs);
-                    self.settle_record(id);
-                }
-            }
-            if says.order > self.group(id).order {
-                self.set_order(id, says.order);
-            }
-            self.compare(id, node, says.role, says.record);
-        }
-    }
-
-    /// Two owners: the lower grant stops (in `step`), the higher one announces its addresses, at once and after the other's end.
-    fn compare(&mut self, id: GroupId, peer: NodeId, role: Role, record: Option<Record>) {
-        let claim = self.group(id).claim();
-        // Our word may have reached a rival first: then it is stopping already when we hear of it.
-        let runs = role.claims() || role == Role::Stopping;
-        let theirs = record.filter(|record| runs && record.grant.node == peer).map(|record| record.grant);
-        match (claim, theirs) {
-            (Some(mine), Some(theirs)) if self.group(id).rival.is_none() => {
-                let keep = mine.beats(&theirs);
-                self.group_mut(id).rival = Some(peer);
-                self.report(Change::TwoOwners { group: id, peer, mine: mine.epoch, theirs: theirs.epoch, keep });
-                if keep {
-                    self.speak = true;
-                    self.announce_anew(id);
-                }
-            }
-            (Some(_), Some(_)) => {}
-            _ if self.group(id).rival == Some(peer) && role == Role::Idle => {
-                self.group_mut(id).rival = None;
-                self.report(Change::TwoOwnersOver { group: id, peer });
-                self.announce_anew(id);
-            }
-            _ => {
-                if claim.is_none() {
-                    self.group_mut(id).rival = None;
-                }
-            }
-        }
-    }
-
     fn join(&mut self) {
         if self.joined || self.died {
             return;
         }
-        let heard = self.view.peers.values().all(|peer| peer.state.heard());
-        if heard {
+        let answered = |state: PeerState| state.heard() || state == PeerState::Left;
+        if self.view.peers.values().all(|peer| answered(peer.state)) {
             self.finish_join(false);
         }
     }
@@ -369,13 +338,16 @@ impl Cluster {
         let desired = self.desired(id);
         self.group_mut(id).desired = desired;
         if self.group(id).claim().is_some() {
-            if let Some(reason) = self.must_stop(id, desired) {
-                self.stop(id, reason);
-            }
-            return;
+            return match self.must_stop(id, desired) {
+                Some(reason) => self.stop(id, reason),
+                None => self.block(id, None),
+            };
         }
-        if self.group(id).phase != Phase::Idle {
-            return self.block(id, self.unfit_reason(id));
+        match &self.group(id).phase {
+            Phase::Idle => {}
+            Phase::Unknown { found, .. } => return self.block(id, found.clone()),
+            // What could not be stopped has said so.
+            _ => return,
         }
         if desired != Some(self.config.me) {
             if let Some(heir) = desired {
@@ -456,108 +428,6 @@ impl Cluster {
             None => self.report(Change::GroupUnblocked { group: id }),
         }
         self.group_mut(id).blocked = reason;
-    }
-
-    fn desired(&self, id: GroupId) -> Option<NodeId> {
-        let group = self.group(id);
-        let config = self.config.group(id);
-        let me = self.config.me;
-        let candidates: Vec<Candidate> = config
-            .nodes
-            .iter()
-            .map(|node| Candidate {
-                node: *node,
-                present: *node == me || self.view.peer(*node).is_some_and(|peer| peer.state.heard()),
-                joined: *node == me || self.view.peer(*node).is_some_and(|peer| peer.joined),
-                fitness: self.fitness(id, *node),
-            })
-            .collect();
-        let owner = self.owner(id);
-        let heir = match owner {
-            Some(owner) => group.move_to.filter(|_| owner == me),
-            None => group.record.filter(|record| record.released).and_then(|record| record.heir).or(group.move_to),
-        };
-        placement::desired(config, group.order.stopped, &candidates, owner, heir)
-    }
-
-    /// Who claims the group, the highest grant first.
-    fn owner(&self, id: GroupId) -> Option<NodeId> {
-        let mine = self.group(id).claim();
-        let peers = self.view.peers.iter().filter(|(_, peer)| peer.state.heard()).filter_map(|(node, _)| {
-            let says = self.view.says(*node, id)?;
-            let record = says.record.filter(|record| says.role.claims() && record.grant.node == *node)?;
-            Some(record.grant)
-        });
-        let highest = mine.into_iter().chain(peers).reduce(|best, next| if next.beats(&best) { next } else { best });
-        highest.map(|grant| grant.node)
-    }
-
-    fn fitness(&self, id: GroupId, node: NodeId) -> Fitness {
-        let config = self.config.group(id);
-        if !config.nodes.contains(&node) {
-            return Fitness::Never;
-        }
-        if node == self.config.me {
-            let group = self.group(id);
-            return if self.leaving || self.host_stopping || group.banned.is_some() {
-                Fitness::Never
-            } else if self.unfit_reason(id).is_some() {
-                Fitness::Poor
-            } else {
-                Fitness::Good
-            };
-        }
-        match (self.view.peer(node), self.view.says(node, id)) {
-            (Some(peer), Some(says)) if says.banned || peer.leaving => Fitness::Never,
-            (Some(_), Some(says)) if says.eligible => Fitness::Good,
-            _ => Fitness::Poor,
-        }
-    }
-
-    /// What stands against this node as owner, without being final.
-    fn unfit_reason(&self, id: GroupId) -> Option<String> {
-        let group = self.group(id);
-        let config = self.config.group(id);
-        let down = config.interfaces.iter().find(|name| self.view.interfaces.get(*name) != Some(&true));
-        if let Some(interface) = down {
-            return Some(format!("interface {interface} has no carrier"));
-        }
-        if group.claim().is_some() {
-            return None;
-        }
-        match &group.phase {
-            Phase::Unknown { found: Some(found), .. } => return Some(found.clone()),
-            Phase::Unknown { .. } => return Some("it is being looked at".into()),
-            Phase::Stopping { failures, .. } if *failures > 0 => return group.blocked.clone(),
-            _ => {}
-        }
-        if let Some(fault) = &group.guard {
-            return Some(fault.clone());
-        }
-        if !self.host_answers && !config.members.is_empty() {
-            return Some("the part of the daemon that speaks to systemd does not answer".into());
-        }
-        None
-    }
-
-    fn nowhere_reason(&self, id: GroupId) -> Option<String> {
-        let group = self.group(id);
-        let mine = group.banned.clone().or_else(|| self.unfit_reason(id));
-        let me = &self.config.node(self.config.me).name;
-        let mut reasons: Vec<String> = mine.map(|reason| format!("{me}: {reason}")).into_iter().collect();
-        for node in self.config.group(id).nodes.iter().filter(|node| **node != self.config.me) {
-            let Some(peer) = self.view.peer(*node) else { continue };
-            let name = &self.config.node(*node).name;
-            let reason = match (peer.state, self.view.says(*node, id)) {
-                (PeerState::Alive | PeerState::Late, Some(says)) if says.banned => "banned after a failure",
-                (PeerState::Alive | PeerState::Late, _) if peer.leaving => "leaving",
-                (PeerState::Alive | PeerState::Late, _) => "not able to (see its own status)",
-                (PeerState::Left, _) => "left",
-                (PeerState::Lost | PeerState::Unheard, _) => "not heard",
-            };
-            reasons.push(format!("{name}: {reason}"));
-        }
-        Some(format!("no node can run it ({})", reasons.join("; ")))
     }
 
     fn set_record(&mut self, id: GroupId, record: Record) {

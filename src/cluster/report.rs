@@ -139,7 +139,8 @@ pub enum Change {
         group: GroupId,
         peer: NodeId,
         mine: Epoch,
-        theirs: Epoch,
+        /// Not told by one that is stopping already.
+        theirs: Option<Epoch>,
         keep: bool,
     },
     TwoOwnersOver {

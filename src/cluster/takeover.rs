@@ -8,7 +8,7 @@
 use super::group::Phase;
 use super::time::Time;
 use super::timers::Timer;
-use super::view::PeerState;
+use super::view::{Peer, PeerState};
 use super::{Action, Cluster};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
@@ -60,9 +60,15 @@ impl Cluster {
         if self.asleep {
             return Gate::Wait("this node was asleep and listens first".into());
         }
-        for (node, _) in self.view.peers.iter().filter(|(_, peer)| peer.state.heard()) {
+        for (node, peer) in self.view.peers.iter().filter(|(_, peer)| peer.state.heard()) {
             let role = self.view.says(*node, id).map_or(Role::Unknown, |says| says.role);
             let name = &self.config.node(*node).name;
+            if !peer.knows_us() {
+                return Gate::Wait(format!("{name} does not say that it has heard this node"));
+            }
+            if peer.last_heard <= self.awake_since {
+                return Gate::Wait(format!("{name} was not heard since this node slept"));
+            }
             match role {
                 Role::Idle => {}
                 Role::Unknown => return Gate::Wait(format!("{name} does not say that it is not running it")),
@@ -85,13 +91,22 @@ impl Cluster {
             }
         };
         let group = self.config.group(id);
-        let unheard = |node: &NodeId| {
-            self.view.peer(*node).is_some_and(|peer| matches!(peer.state, PeerState::Lost | PeerState::Unheard))
-        };
+        let unheard = |node: &NodeId| self.view.peer(*node).is_some_and(|peer| self.may_be_back(peer));
         if group.addresses.is_empty() || (proof != Proof::Silence && !group.nodes.iter().any(unheard)) {
             return Gate::Start(proof);
         }
         self.network_gate(id, proof)
+    }
+
+    /// It may run, unheard. A goodbye is good for a moment only: who left may have come back where this node cannot hear it.
+    fn may_be_back(&self, peer: &Peer) -> bool {
+        match peer.state {
+            PeerState::Lost | PeerState::Unheard => true,
+            PeerState::Left => {
+                peer.last_heard <= self.awake_since || self.now.since(peer.last_heard) >= self.config.timing.warntime
+            }
+            PeerState::Alive | PeerState::Late => false,
+        }
     }
 
     /// What neighbours answered to the probe.
@@ -148,10 +163,19 @@ impl Cluster {
         let config = self.config.group(id);
         let here = group.phase == Phase::Idle && group.banned.is_none() && config.nodes.contains(&self.config.me);
         let join_near = self.joined || self.initdead_at.is_some_and(|at| self.now + self.config.timing.deadtime >= at);
-        let silent = self.view.peers.iter().any(|(node, peer)| {
-            config.nodes.contains(node) && matches!(peer.state, PeerState::Late | PeerState::Lost | PeerState::Unheard)
-        });
-        here && !group.order.stopped && !config.addresses.is_empty() && join_near && silent && !self.leaving
+        let silent =
+            self.view.peers.iter().any(|(node, peer)| config.nodes.contains(node) && peer.state != PeerState::Alive);
+        // Without carrier nobody can answer: what was asked then tells nothing later.
+        let carrier = config.interfaces.iter().all(|name| self.view.interfaces.get(name) == Some(&true));
+        here && carrier && !group.order.stopped && !config.addresses.is_empty() && join_near && silent && !self.leaving
+    }
+
+    /// This node was late: answers may have been missed, so the network is asked anew before it is believed to be silent.
+    pub(super) fn ask_again(&mut self) {
+        for id in self.config.clone().group_ids() {
+            self.group_mut(id).probing.asked = None;
+            self.timers.disarm(Timer::Probe(id));
+        }
     }
 
     /// When this node, still joining, begins to ask.

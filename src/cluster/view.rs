@@ -80,6 +80,8 @@ pub struct Peer {
     pub agrees: Option<(bool, bool)>,
     pub groups: BTreeMap<GroupId, PeerGroup>,
     current: Option<Current>,
+    /// Our own newest sequence when this incarnation was first heard: before it echoes a later one, it may not know us.
+    greeted: u64,
     /// The newest message was the first of a new incarnation.
     restarted: bool,
     candidates: Vec<(Incarnation, u64)>,
@@ -105,8 +107,8 @@ pub enum Heard {
     News(NodeId),
     /// Known from another link: shows only that this link works.
     Duplicate,
-    /// The sender has not heard this incarnation yet.
-    Stranger,
+    /// The sender has not heard this incarnation yet. `new`: it was not echoed before.
+    Stranger { new: bool },
     /// Old, or of an incarnation that is over.
     Replay,
     /// Not a node of this configuration.
@@ -117,6 +119,8 @@ pub enum Heard {
 
 #[derive(Clone, Debug)]
 pub struct View {
+    /// The end of this node's last sleep: no silence counts from before it.
+    woke: Time,
     pub peers: BTreeMap<NodeId, Peer>,
     pub links: BTreeMap<LinkId, bool>,
     /// Carrier of the service interfaces. One that was never reported has none.
@@ -135,12 +139,14 @@ impl View {
             agrees: None,
             groups: BTreeMap::new(),
             current: None,
+            greeted: 0,
             restarted: false,
             candidates: Vec::new(),
             retired: BTreeSet::new(),
             links: config.link_ids().map(|link| (link, PeerLink::default())).collect(),
         };
         View {
+            woke: Time::default(),
             peers: config.peers().map(|node| (node, peer())).collect(),
             links: config.link_ids().map(|link| (link, false)).collect(),
             interfaces: BTreeMap::new(),
@@ -161,6 +167,14 @@ impl View {
     pub fn late(&mut self, lateness: Duration, deadtime: Duration) {
         for peer in self.peers.values_mut() {
             peer.lateness = (peer.lateness + lateness).min(deadtime);
+        }
+    }
+
+    /// This node slept: what was said meanwhile is lost, so every peer has a whole deadtime from now on.
+    pub fn slept(&mut self, now: Time) {
+        self.woke = now;
+        for peer in self.peers.values_mut() {
+            peer.lateness = Duration::ZERO;
         }
     }
 
@@ -198,7 +212,7 @@ impl View {
             .iter()
             .find(|echo| echo.node == own && echo.incarnation == mine.0 && echo.sequence <= mine.1)
             .map(|echo| echo.sequence);
-        let heard = peer.place(node, message, echoed);
+        let heard = peer.place(node, message, echoed, mine.1);
         if matches!(heard, Heard::News(_) | Heard::Duplicate) {
             peer.note_link(now, node, link, message.sequence, changes);
         }
@@ -212,7 +226,7 @@ impl View {
     /// Notices silence: warntime, deadtime, and links that a peer no longer uses.
     pub fn expire(&mut self, now: Time, timing: &Timing, changes: &mut Vec<Change>) {
         for (node, peer) in &mut self.peers {
-            let silence = now.since(peer.last_heard + peer.lateness);
+            let silence = now.since(peer.last_heard.max(self.woke) + peer.lateness);
             if peer.state == PeerState::Alive && silence >= timing.warntime {
                 peer.state = PeerState::Late;
                 changes.push(Change::NodeLate { node: *node, interval: now.since(peer.last_heard) });
@@ -223,7 +237,10 @@ impl View {
             }
             for (link, on) in &mut peer.links {
                 let Some(last) = on.last_heard else { continue };
-                if !on.silent && peer.state != PeerState::Left && now.since(last + peer.lateness) >= timing.deadtime {
+                if !on.silent
+                    && peer.state != PeerState::Left
+                    && now.since(last.max(self.woke) + peer.lateness) >= timing.deadtime
+                {
                     on.silent = true;
                     changes.push(Change::LinkSilent { link: *link, peer: *node, silence: now.since(last) });
                 }
@@ -234,21 +251,26 @@ impl View {
     /// When `expire` has something to do next.
     pub fn next_silence(&self, timing: &Timing) -> Option<Time> {
         let peers = self.peers.values().filter_map(|peer| match peer.state {
-            PeerState::Alive => Some(peer.last_heard + peer.lateness + timing.warntime),
-            PeerState::Late => Some(peer.last_heard + peer.lateness + timing.deadtime),
+            PeerState::Alive => Some(peer.last_heard.max(self.woke) + peer.lateness + timing.warntime),
+            PeerState::Late => Some(peer.last_heard.max(self.woke) + peer.lateness + timing.deadtime),
             _ => None,
         });
         let links = self.peers.values().filter(|peer| peer.state != PeerState::Left).flat_map(|peer| {
             let waiting = peer.links.values().filter(|on| !on.silent);
-            waiting.filter_map(|on| Some(on.last_heard? + peer.lateness + timing.deadtime))
+            waiting.filter_map(|on| Some(on.last_heard?.max(self.woke) + peer.lateness + timing.deadtime))
         });
         peers.chain(links).min()
     }
 }
 
 impl Peer {
+    /// It has heard this node since it was first heard itself. Until then it may act as if this node were not there.
+    pub fn knows_us(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.echoed > self.greeted)
+    }
+
     /// Decides what a message is, and moves on to a new incarnation where it shows one.
-    fn place(&mut self, node: NodeId, message: &Message, echoed: Option<u64>) -> Heard {
+    fn place(&mut self, node: NodeId, message: &Message, echoed: Option<u64>, newest: u64) -> Heard {
         self.restarted = false;
         if self.retired.contains(&message.incarnation) {
             return Heard::Replay;
@@ -274,6 +296,7 @@ impl Peer {
                     self.restarted = true;
                 }
                 *other = Some(Current { incarnation: message.incarnation, sequence, echoed });
+                self.greeted = newest;
                 self.candidates.clear();
                 for on in self.links.values_mut() {
                     on.highest = 0;
@@ -284,12 +307,14 @@ impl Peer {
     }
 
     fn note_candidate(&mut self, message: &Message) -> Heard {
+        let before = self.candidates.len();
         self.candidates.retain(|(incarnation, _)| *incarnation != message.incarnation);
+        let new = self.candidates.len() == before;
         if self.candidates.len() == CANDIDATES_MAX {
             self.candidates.remove(0);
         }
         self.candidates.push((message.incarnation, message.sequence));
-        Heard::Stranger
+        Heard::Stranger { new }
     }
 
     fn note_link(&mut self, now: Time, node: NodeId, link: LinkId, sequence: u64, changes: &mut Vec<Change>) {

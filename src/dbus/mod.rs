@@ -4,7 +4,7 @@
 pub mod client;
 mod server;
 
-pub use server::{explain, keep_serving};
+pub use server::{explain, keep_serving, serve_on};
 
 pub const NAME: &str = "org.hafailover1";
 pub const PATH: &str = "/org/hafailover1";

@@ -43,9 +43,8 @@ enum Error {
 pub async fn keep_serving(config: Arc<Config>, questions: mpsc::Sender<Question>, journal: JournalHandle) {
     let mut complained = false;
     loop {
-        let manager = Manager { config: config.clone(), questions: questions.clone() };
-        let builder = zbus::connection::Builder::system().serve_at(PATH, manager).name(NAME);
-        match builder.build().await {
+        let bus = zbus::connection::Builder::system();
+        match serve_on(bus, config.clone(), questions.clone()).await {
             Ok(connection) => {
                 complained = false;
                 connection.closed().await;
@@ -60,6 +59,15 @@ pub async fn keep_serving(config: Arc<Config>, questions: mpsc::Sender<Question>
         }
         sleep(RETRY).await;
     }
+}
+
+/// Serves on one connection, as long as that lives.
+pub async fn serve_on(
+    bus: zbus::connection::Builder<'_>,
+    config: Arc<Config>,
+    questions: mpsc::Sender<Question>,
+) -> zbus::Result<zbus::Connection> {
+    bus.serve_at(PATH, Manager { config, questions }).name(NAME).build().await
 }
 
 #[zbus::interface(name = "org.hafailover1.Manager")]

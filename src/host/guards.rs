@@ -1,5 +1,5 @@
 //! Keeps the beat thread told whether each group is guarded. Asked anew when systemd has reloaded, when the groups'
-//! files changed, and when the bus comes and goes; told only on change.
+//! files changed, and when the bus comes and goes.
 
 use super::orders::{Beat, ToBeat};
 use super::state::Places;
@@ -21,7 +21,6 @@ pub(super) struct Checked {
 
 #[derive(Debug, Default)]
 pub(super) struct Guards {
-    told: BTreeMap<GroupId, Option<String>>,
     /// What the last complete check went by.
     digests: Option<Digests>,
     running: bool,
@@ -61,24 +60,22 @@ impl Guards {
             Ok(None) => {}
             Ok(Some(Checked { digests, faults })) => {
                 self.digests = Some(digests);
-                faults.into_iter().for_each(|(group, fault)| self.tell(group, fault, beat));
+                faults.into_iter().for_each(|(group, fault)| tell(group, fault, beat));
             }
             Err(error) => {
                 self.digests = None;
                 for group in scope.config.group_ids() {
-                    self.tell(group, Some(error.to_string()), beat);
+                    tell(group, Some(error.to_string()), beat);
                 }
             }
         }
         std::mem::take(&mut self.again)
     }
+}
 
-    fn tell(&mut self, group: GroupId, fault: Option<String>, beat: &Beat) {
-        if self.told.get(&group) != Some(&fault) {
-            self.told.insert(group, fault.clone());
-            beat.send(ToBeat::Event(Event::Guard { group, fault }));
-        }
-    }
+/// Also what was told before: a start that was refused may have told the heart otherwise since.
+fn tell(group: GroupId, fault: Option<String>, beat: &Beat) {
+    beat.send(ToBeat::Event(Event::Guard { group, fault }));
 }
 
 /// Checks all groups, unless the files are what they were at `known`.

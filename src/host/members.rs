@@ -36,6 +36,7 @@ impl Members {
 
     pub(super) fn start(&mut self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
         let (systemd, units, paths) = (self.systemd.clone(), self.units(group), self.paths.clone());
+        let beat = self.beat.clone();
         let name = &self.config.group(group).name;
         let grant = self.places.grant_file(name);
         // Without members there is nothing that a guard would hold back.
@@ -45,7 +46,11 @@ impl Members {
                 let digests = guard::digests(paths).await;
                 match guard::fault(&systemd, units.names(), &grant, &digests).await {
                     Ok(None) => {}
-                    Ok(Some(fault)) => return End::Started { op, group, outcome: Outcome::Failed(fault) },
+                    // The heart learns why first, so that it does not nominate this node again at once.
+                    Ok(Some(fault)) => {
+                        beat.send(ToBeat::Event(Event::Guard { group, fault: Some(fault.clone()) }));
+                        return End::Started { op, group, outcome: Outcome::Refused(fault) };
+                    }
                     Err(error) => return End::Started { op, group, outcome: Outcome::Unknown(error.to_string()) },
                 }
             }

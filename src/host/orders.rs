@@ -106,11 +106,15 @@ impl Beat {
         self.drain(&mut overflow);
     }
 
+    /// Whether something waits for [`Beat::flush`].
+    pub fn is_behind(&self) -> bool {
+        !self.overflow.lock().expect("no holder of this lock panics").is_empty()
+    }
+
     /// Sends what had no room before.
     pub fn flush(&self) {
-        let mut overflow = self.overflow.lock().expect("no holder of this lock panics");
-        if !overflow.is_empty() {
-            self.drain(&mut overflow);
+        if self.is_behind() {
+            self.drain(&mut self.overflow.lock().expect("no holder of this lock panics"));
         }
     }
 
@@ -163,7 +167,9 @@ mod tests {
         };
         seen.extend(inbox.drain().map(number));
         assert_eq!(seen.len(), WAITING);
+        assert!(beat.is_behind());
         beat.flush();
+        assert!(!beat.is_behind());
         seen.extend(inbox.drain().map(number));
         assert_eq!(seen, (0..many).collect::<Vec<_>>());
     }

@@ -318,9 +318,9 @@ fn of_trouble(change: &Change, config: &Config) -> Option<Entry> {
         Change::TwoOwners { group, peer, mine, theirs, keep } => {
             let verdict = if *keep { "it has to stop, we keep it" } else { "we stop it" };
             let text = format!(
-                "TWO OWNERS: {} runs it too (its epoch {}, ours {}): {verdict}",
+                "TWO OWNERS: {} runs it too ({}, ours {}): {verdict}",
                 config.node(*peer).name,
-                theirs.0,
+                theirs.map_or("stopping already".into(), |theirs| format!("its epoch {}", theirs.0)),
                 mine.0
             );
             entry(Error, 84, group, text).peer(config, *peer).epoch(*mine)

@@ -1,3 +1,5 @@
+//! That every change is rendered: with a text and a MESSAGE_ID of its own, in words that are understood.
+
 use super::*;
 use crate::config::model::LinkConfig;
 use crate::host::held::tests::config as plain_config;
@@ -51,7 +53,7 @@ fn every_change() -> Vec<Change> {
         Change::GroupBlocked { group, reason: reason() },
         Change::GroupUnblocked { group },
         Change::StopUnconfirmed { group, reason: reason() },
-        Change::TwoOwners { group, peer, mine, theirs, keep: true },
+        Change::TwoOwners { group, peer, mine, theirs: Some(theirs), keep: true },
         Change::TwoOwnersOver { group, peer },
         Change::AddressRepaired { group, index: 0 },
         Change::MemberDown { group, unit: "nginx.service".into(), reason: reason() },

@@ -27,7 +27,7 @@ impl World {
             Fault::PauseDaemon { host } => {
                 if let Some(daemon) = &mut self.hosts[host].daemon {
                     daemon.paused_until = daemon.paused_until.max(until);
-                    self.watch.was_away(planned.span, host);
+                    self.watch.one_owner.disturbed();
                     self.at(until, Happening::Thaw { host });
                 }
             }
@@ -236,7 +236,8 @@ impl World {
         let span = until.saturating_sub(self.hosts[host].frozen_until.max(self.now));
         self.hosts[host].frozen_until = self.hosts[host].frozen_until.max(until);
         self.hosts[host].answers_since = Some(until);
-        self.watch.was_away(span, host);
+        // It notices only what goes beyond its own next deadline, which is at most a keepalive away.
+        self.watch.was_away(span.saturating_sub(self.scenario.keepalive()), host);
         self.at(until, Happening::Thaw { host });
     }
 
@@ -245,9 +246,7 @@ impl World {
             return;
         }
         self.timeline.note(self.now, Some(host), || "goes on".into());
-        let Some(daemon) = &mut self.hosts[host].daemon else { return };
-        let inbox = std::mem::take(&mut daemon.inbox);
-        self.round(host, inbox);
+        self.round(host, Vec::new());
     }
 
     /// All faults are over.

@@ -236,7 +236,11 @@ impl World {
                 }
             }
             Happening::Usurp => {
-                let host = self.random.below(NODES as u64) as usize;
+                let Some(owner) = (0..NODES).find(|host| self.hosts[*host].owns(0) && self.hosts[1 - *host].powered)
+                else {
+                    return self.at(self.now + SECOND / 10, Happening::Usurp);
+                };
+                let host = 1 - owner;
                 self.timeline.note(self.now, Some(host), || "SABOTAGE: takes the address".into());
                 self.hosts[host].repair_address(self.now, GroupId(0), 0);
                 self.ownership(host);
@@ -287,11 +291,13 @@ impl World {
     }
 
     /// One round of a heart, exactly as the beat thread does it.
-    pub fn round(&mut self, host: usize, events: Vec<Event>) {
+    pub fn round(&mut self, host: usize, news: Vec<Event>) {
         let now = self.now;
         let clock = self.hosts[host].clock(now);
         let other = self.hosts[1 - host].daemon.as_ref().map(|daemon| daemon.incarnation);
         let Some(daemon) = &mut self.hosts[host].daemon else { return };
+        let mut events = std::mem::take(&mut daemon.inbox);
+        events.extend(news);
         daemon.cluster.begin(clock);
         for event in events {
             match event {

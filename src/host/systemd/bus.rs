@@ -139,7 +139,6 @@ impl Systemd {
     async fn connect(&self) -> Result<MessageStream, BusError> {
         let builder = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT).max_queued(QUEUE);
         let connection = builder.build().await.map_err(sort_error)?;
-        let stream = MessageStream::from(&connection);
         for rule in standing_rules() {
             add_match(&connection, &rule).await?;
         }
@@ -147,6 +146,8 @@ impl Systemd {
         for path in watched {
             add_match(&connection, &unit_rule(&path)).await?;
         }
+        // Only now: before it is pumped, its queue would fill with the answers to the calls above.
+        let stream = MessageStream::from(&connection);
         let owner = subscribe(&connection).await?;
         *self.shared.link.lock().expect("no holder of this lock panics") = Some(Link { connection, owner });
         Ok(stream)

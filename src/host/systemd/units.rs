@@ -72,11 +72,9 @@ impl Units {
 
     async fn try_start(&self, systemd: &Systemd, deadline: Instant) -> Result<Outcome, BusError> {
         let mut signals = systemd.listen();
-        for state in self.watch(systemd).await? {
-            // An old failure must not be taken for one of this start, nor count against its limit.
-            if state.active == "failed" {
-                systemd.reset_failed(&state.name).await?;
-            }
+        // A group of addresses has nothing to prepare, and a client waits.
+        if self.names.len() > 1 {
+            self.prepare(systemd).await?;
         }
         systemd.start_unit(self.target()).await?;
         let mut results = JobResults::new();
@@ -96,6 +94,14 @@ impl Units {
                 Verdict::Wait => wait(&mut signals, &mut results, deadline).await,
             }
         }
+    }
+
+    /// An old failure must not be taken for one of this start, nor count against its limit.
+    async fn prepare(&self, systemd: &Systemd) -> Result<(), BusError> {
+        for state in self.watch(systemd).await?.iter().filter(|state| state.active == "failed") {
+            systemd.reset_failed(&state.name).await?;
+        }
+        Ok(())
     }
 
     /// Stops the target and every member; `Done` only when each is inactive and its control group empty.

@@ -1,0 +1,112 @@
+//! What `placement` is given and what it means: how fit each node is for a group, who claims it, and why it runs nowhere.
+//! It must not change anything.
+
+use super::Cluster;
+use super::group::Phase;
+use super::placement::{self, Candidate, Fitness};
+use super::view::PeerState;
+use crate::config::model::{GroupId, NodeId};
+
+impl Cluster {
+    pub(super) fn desired(&self, id: GroupId) -> Option<NodeId> {
+        let group = self.group(id);
+        let config = self.config.group(id);
+        let me = self.config.me;
+        let candidates: Vec<Candidate> = config
+            .nodes
+            .iter()
+            .map(|node| Candidate {
+                node: *node,
+                present: *node == me || self.view.peer(*node).is_some_and(|peer| peer.state.heard()),
+                joined: *node == me || self.view.peer(*node).is_some_and(|peer| peer.joined),
+                fitness: self.fitness(id, *node),
+            })
+            .collect();
+        let owner = self.owner(id);
+        let heir = match owner {
+            Some(owner) => group.move_to.filter(|_| owner == me),
+            None => group.record.filter(|record| record.released).and_then(|record| record.heir).or(group.move_to),
+        };
+        placement::desired(config, group.order.stopped, &candidates, owner, heir)
+    }
+
+    /// Who claims the group, the highest grant first.
+    pub(super) fn owner(&self, id: GroupId) -> Option<NodeId> {
+        let mine = self.group(id).claim();
+        let peers = self.view.peers.iter().filter(|(_, peer)| peer.state.heard()).filter_map(|(node, _)| {
+            let says = self.view.says(*node, id)?;
+            let record = says.record.filter(|record| says.role.claims() && record.grant.node == *node)?;
+            Some(record.grant)
+        });
+        let highest = mine.into_iter().chain(peers).reduce(|best, next| if next.beats(&best) { next } else { best });
+        highest.map(|grant| grant.node)
+    }
+
+    pub(super) fn fitness(&self, id: GroupId, node: NodeId) -> Fitness {
+        let config = self.config.group(id);
+        if !config.nodes.contains(&node) {
+            return Fitness::Never;
+        }
+        if node == self.config.me {
+            let group = self.group(id);
+            return if self.leaving || self.host_stopping || group.banned.is_some() {
+                Fitness::Never
+            } else if self.unfit_reason(id).is_some() {
+                Fitness::Poor
+            } else {
+                Fitness::Good
+            };
+        }
+        match (self.view.peer(node), self.view.says(node, id)) {
+            (Some(peer), Some(says)) if says.banned || peer.leaving => Fitness::Never,
+            (Some(_), Some(says)) if says.eligible => Fitness::Good,
+            _ => Fitness::Poor,
+        }
+    }
+
+    /// What stands against this node as owner, without being final.
+    pub(super) fn unfit_reason(&self, id: GroupId) -> Option<String> {
+        let group = self.group(id);
+        let config = self.config.group(id);
+        let down = config.interfaces.iter().find(|name| self.view.interfaces.get(*name) != Some(&true));
+        if let Some(interface) = down {
+            return Some(format!("interface {interface} has no carrier"));
+        }
+        if group.claim().is_some() {
+            return None;
+        }
+        match &group.phase {
+            Phase::Unknown { found: Some(found), .. } => return Some(found.clone()),
+            Phase::Unknown { .. } => return Some("it is being looked at".into()),
+            Phase::Stopping { failures, .. } if *failures > 0 => return group.blocked.clone(),
+            _ => {}
+        }
+        if let Some(fault) = &group.guard {
+            return Some(fault.clone());
+        }
+        if !self.host_answers && !config.members.is_empty() {
+            return Some("the part of the daemon that speaks to systemd does not answer".into());
+        }
+        None
+    }
+
+    pub(super) fn nowhere_reason(&self, id: GroupId) -> Option<String> {
+        let group = self.group(id);
+        let mine = group.banned.clone().or_else(|| self.unfit_reason(id));
+        let me = &self.config.node(self.config.me).name;
+        let mut reasons: Vec<String> = mine.map(|reason| format!("{me}: {reason}")).into_iter().collect();
+        for node in self.config.group(id).nodes.iter().filter(|node| **node != self.config.me) {
+            let Some(peer) = self.view.peer(*node) else { continue };
+            let name = &self.config.node(*node).name;
+            let reason = match (peer.state, self.view.says(*node, id)) {
+                (PeerState::Alive | PeerState::Late, Some(says)) if says.banned => "banned after a failure",
+                (PeerState::Alive | PeerState::Late, _) if peer.leaving => "leaving",
+                (PeerState::Alive | PeerState::Late, _) => "not able to (see its own status)",
+                (PeerState::Left, _) => "left",
+                (PeerState::Lost | PeerState::Unheard, _) => "not heard",
+            };
+            reasons.push(format!("{name}: {reason}"));
+        }
+        Some(format!("no node can run it ({})", reasons.join("; ")))
+    }
+}
