@@ -161,14 +161,6 @@ impl Pair<'_> {
         owner.map(|(_, owner)| owner).ok_or_else(|| format!("no host knows group {first}").into())
     }
 
-    /// Waits until a host says that it runs the group, whatever the others think of themselves, and returns its name.
-    pub fn running_owner(&self, group: &str, limit: Duration) -> Result<&'static str> {
-        wait_for(&format!("somebody to run {group}"), limit + self.settings.initdead, || {
-            let runs = |host: &&Host| self.group(host, group).is_ok_and(|group| group.state == "running");
-            self.hosts.iter().filter(|host| host.is_on()).find(runs).map(Host::name)
-        })
-    }
-
     /// The owner of each group, if all hosts that are on agree and are at rest.
     fn agreement(&self) -> Result<Vec<(String, String)>> {
         let mut agreed: Option<Vec<(String, String)>> = None;
