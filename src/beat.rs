@@ -93,6 +93,10 @@ impl BeatThread {
     }
 
     fn wait(&self) {
+        // Acting on addresses reads what changed meanwhile: that must not wait for the next packet.
+        if self.edges.netlink.has_news() {
+            return;
+        }
         let now = clock::now();
         let next = self.heart.next_deadline().map_or(IDLE_MAX, |at| at.since(now)).min(IDLE_MAX);
         let timeout = Timespec { tv_sec: next.as_secs() as i64, tv_nsec: i64::from(next.subsec_nanos()) };

@@ -145,7 +145,7 @@ impl Pair<'_> {
     }
 
     /// Waits until all hosts that are on have joined, hear each other and agree on one running owner of every group, and
-    /// returns the owner of the first.
+    /// returns the owner of the first in the settings.
     pub fn settled(&self) -> Result<String> {
         let mut last = String::new();
         let owners = wait_for("the cluster to settle", SETTLE + self.settings.initdead, || match self.agreement() {
@@ -156,7 +156,9 @@ impl Pair<'_> {
             }
         });
         let owners = owners.map_err(|error| format!("{error}; last: {last}"))?;
-        Ok(owners.into_iter().next().unwrap_or_default())
+        let first = self.settings.groups[0].name;
+        let owner = owners.into_iter().find(|(group, _)| group == first);
+        owner.map(|(_, owner)| owner).ok_or_else(|| format!("no host knows group {first}").into())
     }
 
     /// Waits until a host says that it runs the group, whatever the others think of themselves, and returns its name.
@@ -168,8 +170,8 @@ impl Pair<'_> {
     }
 
     /// The owner of each group, if all hosts that are on agree and are at rest.
-    fn agreement(&self) -> Result<Vec<String>> {
-        let mut agreed: Option<Vec<String>> = None;
+    fn agreement(&self) -> Result<Vec<(String, String)>> {
+        let mut agreed: Option<Vec<(String, String)>> = None;
         let on: Vec<_> = self.hosts.iter().filter(|host| host.is_on()).collect();
         for host in &on {
             let status = self.status(host)?;
@@ -189,7 +191,7 @@ impl Pair<'_> {
                     group.state,
                     group.why
                 );
-                owners.push(owner);
+                owners.push((group.name.clone(), owner));
             }
             let agreed = agreed.get_or_insert_with(|| owners.clone());
             ensure!(*agreed == owners, "the hosts disagree: {agreed:?} and {owners:?}");

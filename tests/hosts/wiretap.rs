@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const ETH_P_IP: u16 = 0x0800;
+/// All of them: a bridge takes its packets before those who ask for one protocol.
+const ETH_P_ALL: u16 = 0x0003;
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const HEARTBEAT_PORT: u16 = 694;
 
 /// A heartbeat as it passed.
@@ -72,7 +74,7 @@ impl Drop for Wiretap {
 }
 
 fn packet_socket() -> io::Result<OwnedFd> {
-    let protocol = NonZeroU32::new(u32::from(ETH_P_IP.to_be())).map(rustix::net::Protocol::from_raw);
+    let protocol = NonZeroU32::new(u32::from(ETH_P_ALL.to_be())).map(rustix::net::Protocol::from_raw);
     Ok(socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?)
 }
 
@@ -94,7 +96,7 @@ fn copy(socket: &OwnedFd, packets: &Mutex<Vec<Packet>>, stop: &AtomicBool) {
 /// Ethernet (14), IPv4 without options (20), UDP (8).
 fn heartbeat(frame: &[u8]) -> Option<Packet> {
     let (ip, udp) = (frame.get(14..34)?, frame.get(34..42)?);
-    let is_udp = ip[0] == 0x45 && ip[9] == 17;
+    let is_udp = frame[12..14] == ETHERTYPE_IPV4 && ip[0] == 0x45 && ip[9] == 17;
     let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
     if !is_udp || u16::from_be_bytes([udp[2], udp[3]]) != HEARTBEAT_PORT {
         return None;

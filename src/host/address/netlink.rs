@@ -108,6 +108,11 @@ impl Netlink {
         std::mem::take(&mut self.pending)
     }
 
+    /// Something was read beside an adding or removing: [`Netlink::drain`] has news though [`Netlink::fd`] is quiet.
+    pub fn has_news(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Adds all or none. Without `adopt`, one that is there already is refused; with it, one that is
     /// there as wanted is ours. An address that this host holds anywhere else is always refused.
     pub fn add(&mut self, addresses: &[&VirtualAddress], adopt: bool) -> Result<(), AddressError> {

@@ -126,6 +126,7 @@ fn an_edit_without_reload_is_noticed(pair: &Pair) -> Result {
     ensure!(code != 0, "the move to a host with unread files was not refused: {said}");
     other.write(&edited.drop_in(), &pair.settings.groups[0].text())?;
     other.run(&["systemctl", "daemon-reload"])?;
+    other.run(&["hafailoverctl", "clear", "web"])?;
     only_on_owner(pair, "after an edit without reload").map(drop)
 }
 
