@@ -96,10 +96,10 @@ impl Cluster {
                 group.order = saved.order;
             }
             // What is held may be newer than what was written to disk.
-            if let Some(owned) = held.map(|held| Record::owned(held.grant)) {
-                if group.record.is_none_or(|record| owned.supersedes(&record)) {
-                    group.record = Some(owned);
-                }
+            if let Some(owned) = held.map(|held| Record::owned(held.grant))
+                && group.record.is_none_or(|record| owned.supersedes(&record))
+            {
+                group.record = Some(owned);
             }
             group
         });
@@ -312,11 +312,11 @@ impl Cluster {
     fn learn(&mut self, node: NodeId) {
         for id in self.config.clone().group_ids() {
             let Some(says) = self.view.says(node, id) else { continue };
-            if let Some(theirs) = says.record {
-                if self.group(id).record.is_none_or(|mine| self.is_newer(node, &theirs, &mine)) {
-                    self.set_record(id, theirs);
-                    self.settle_record(id);
-                }
+            if let Some(theirs) = says.record
+                && self.group(id).record.is_none_or(|mine| self.is_newer(node, &theirs, &mine))
+            {
+                self.set_record(id, theirs);
+                self.settle_record(id);
             }
             if says.order > self.group(id).order {
                 self.set_order(id, says.order);

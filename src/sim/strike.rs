@@ -91,7 +91,7 @@ impl World {
             }
             Fault::CableOut { host } => self.carrier(host, !on),
             Fault::HostThreadStuck { host } => self.tell(host, Event::HostThread { answering: !on }),
-            Fault::GuardFault { host, group } => {
+            Fault::GuardMissing { host, group } => {
                 let fault = on.then(|| "drop-in not loaded".to_string());
                 self.tell(host, Event::Guard { group: id(group), fault });
             }
