@@ -436,6 +436,10 @@ impl Cluster {
         if let Some(reason) = &group.banned {
             return Some(reason.clone());
         }
+        // While another owner ends, this one stays: else nobody would own it for a while.
+        if group.rival.is_some() {
+            return None;
+        }
         let to = desired.filter(|node| *node != self.config.me)?;
         // Nobody is served by a stop that leads nowhere.
         let reason = if group.move_to == Some(to) {

@@ -19,6 +19,8 @@ pub struct Ears {
     since: Nanos,
     heard_sent: Option<Nanos>,
     highest: Option<(Incarnation, u64)>,
+    /// The newest own sequence that came back.
+    echoed: u64,
 }
 
 #[derive(Debug)]
@@ -77,12 +79,15 @@ impl Watch {
         let at = self.arrived.iter().rposition(|(to, incarnation, sequence, _)| (*to, *incarnation, *sequence) == key);
         let Some(sent) = at.map(|at| self.arrived.remove(at).3) else { return };
         let ears = &mut self.ears[host];
-        let echoed = message.echoes.iter().any(|echo| echo.incarnation == me);
-        let new = ears
-            .highest
-            .is_none_or(|(incarnation, highest)| incarnation != message.incarnation || message.sequence > highest);
-        if other == Some(message.incarnation) && echoed && new {
-            *ears = Ears { since: now, heard_sent: Some(sent), highest: Some((message.incarnation, message.sequence)) };
+        let Some(echo) = message.echoes.iter().find(|echo| echo.incarnation == me) else { return };
+        // What might be a replay counts for nobody: a new run must have heard more of us than the one before.
+        let new = ears.highest.is_none_or(|(incarnation, highest)| match incarnation == message.incarnation {
+            true => message.sequence > highest,
+            false => echo.sequence > ears.echoed,
+        });
+        if other == Some(message.incarnation) && new {
+            let highest = Some((message.incarnation, message.sequence));
+            *ears = Ears { since: now, heard_sent: Some(sent), highest, echoed: ears.echoed.max(echo.sequence) };
             self.one_owner.heard(host, sent);
         }
     }
