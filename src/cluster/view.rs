@@ -388,3 +388,7 @@ impl Peer {
         self.agrees = Some(agrees);
     }
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;
