@@ -85,6 +85,10 @@ impl Watch {
             true => message.sequence > highest,
             false => echo.sequence > ears.echoed,
         });
+        // Late words of a run that is over still show what it had heard.
+        if other != Some(message.incarnation) && ears.highest.is_some_and(|(last, _)| last == message.incarnation) {
+            ears.echoed = ears.echoed.max(echo.sequence);
+        }
         if other == Some(message.incarnation) && new {
             let highest = Some((message.incarnation, message.sequence));
             *ears = Ears { since: now, heard_sent: Some(sent), highest, echoed: ears.echoed.max(echo.sequence) };
