@@ -93,12 +93,24 @@ fn the_same_message_again_shows_only_that_a_link_works() {
 }
 
 #[test]
-fn a_run_that_is_over_never_counts_again() {
+fn a_run_that_is_over_counts_no_more() {
     let mut ear = Ear::new();
     ear.hear(0, 7, 20, Some(50));
     ear.sequence = 60;
     assert_eq!(ear.hear(1, 8, 1, Some(55)), Heard::News(NodeId(1)));
-    assert_eq!(ear.hear(2, 7, 21, Some(60)), Heard::Replay);
+    assert_eq!(ear.hear(2, 7, 21, Some(54)), Heard::Stranger);
+}
+
+#[test]
+fn late_words_of_a_run_that_is_over_do_not_deafen_us_for_ever() {
+    let mut ear = Ear::new();
+    ear.hear(0, 8, 1, Some(40));
+    // The dead one had heard more of us than the living one has yet.
+    assert_eq!(ear.hear(1, 7, 30, Some(45)), Heard::News(NodeId(1)));
+    assert_eq!(ear.hear(2, 8, 2, Some(40)), Heard::Stranger);
+    ear.sequence = 51;
+    assert_eq!(ear.hear(3, 8, 3, Some(51)), Heard::News(NodeId(1)));
+    assert_eq!(ear.hear(4, 7, 31, Some(45)), Heard::Stranger);
 }
 
 #[test]
