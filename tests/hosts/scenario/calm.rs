@@ -2,9 +2,9 @@
 
 use crate::ensure;
 use crate::host::{Host, send};
-use crate::pair::{Lab, Pair, VIP};
+use crate::pair::{Lab, Pair, SETTLE, VIP};
 use crate::settings::Settings;
-use crate::sys::Result;
+use crate::sys::{Result, wait_for};
 use crate::wires::HB0;
 use crate::wiretap::Wiretap;
 use rustix::process::Signal;
@@ -42,7 +42,7 @@ fn nothing_moves_for(pair: &Pair, span: Duration) -> Result<String> {
     let mut lost = 0;
     for host in &pair.hosts {
         let said = host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], from)?;
-        lost += said.iter().filter(|entry| entry.message.contains("is late")).count();
+        lost += said.iter().filter(|entry| entry.message.contains("late heartbeat")).count();
     }
     let late = pair.lab.sentinels.late_between(from, Instant::now());
     let machine =
@@ -107,14 +107,15 @@ pub fn row18_journal_stands_still(lab: &Lab) -> Result<String> {
     ensure!(before == during, "heartbeats were missed: {before:?} before, {during:?} after");
     let mut dropped = Vec::new();
     for host in &pair.hosts {
-        let said = host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], from)?;
-        let late = said.iter().find(|entry| entry.message.contains("late"));
-        ensure!(late.is_none(), "{}: {:?}", host.name(), late);
-        dropped.extend(
-            said.into_iter().map(|entry| entry.message).find(|text| text.contains("dropped") || text.contains("lost")),
-        );
+        let ours = || host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], from).unwrap_or_default();
+        let report = wait_for(&format!("{} to count its lost entries", host.name()), SETTLE, || {
+            ours().into_iter().find(|entry| entry.message.contains("journal entries were lost"))
+        })?;
+        dropped.push(format!("{}: {}", host.name(), report.message));
+        let late = ours().into_iter().find(|entry| entry.message.contains("late heartbeat"));
+        ensure!(late.is_none(), "{}: {late:?}", host.name());
     }
-    Ok(format!("60 s without journald: nothing missed, nothing moved; afterwards: {dropped:?}"))
+    Ok(format!("60 s without journald: nothing missed, nothing moved; afterwards {}", dropped.join("; ")))
 }
 
 /// Heartbeats of the peer that one link or the other did not bring.
