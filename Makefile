@@ -14,11 +14,11 @@ CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)/release
 PANDOC := $(shell command -v pandoc)
 MANUALS := $(wildcard man/*.md)
-# Every test program but the lab: those in files of their own, and those with a folder.
-TESTS := $(filter-out hosts,$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
+# Every test program but the lab and the simulator: those in files of their own, and those with a folder.
+TESTS := $(filter-out hosts sim,$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
 TEST_FLAGS = --lib --bins $(foreach test,$(TESTS),--test $(test))
 
-.PHONY: all build man install demo quick check check-full hosts shell needs clean
+.PHONY: all build man man-without-pandoc install demo quick check check-full hosts shell needs clean
 
 all: build man
 
@@ -26,7 +26,10 @@ build:
 	$(CARGO) build --release --locked --bins
 
 # Manuals are optional: a host that only builds and tests needs no pandoc.
-man: $(if $(PANDOC),$(MANUALS:man/%.md=build/man/%))
+man: $(if $(PANDOC),$(MANUALS:man/%.md=build/man/%),man-without-pandoc)
+
+man-without-pandoc:
+	@echo "no pandoc: the manuals are not built; they can be read in man/"
 
 build/man/%: man/%.md
 	@mkdir -p $(@D)
@@ -58,10 +61,12 @@ quick:
 
 check: needs quick
 	$(CARGO) test --locked $(TEST_FLAGS)
+	HAFAILOVER_SIM_SEEDS=20000 $(CARGO) test --release --locked --test sim -- --nocapture
 	$(CARGO) test --locked --test hosts
 
 check-full: needs quick
-	HAFAILOVER_FULL=1 $(CARGO) test --locked $(TEST_FLAGS)
+	$(CARGO) test --locked $(TEST_FLAGS)
+	HAFAILOVER_SIM_SEEDS=200000 $(CARGO) test --release --locked --test sim -- --nocapture
 	$(CARGO) test --locked --test hosts -- --full
 
 hosts: needs

@@ -184,7 +184,8 @@ impl BeatThread {
         };
         let dropped = match message {
             Ok(message) => match self.heart.hear(id, &message) {
-                Heard::News(_) | Heard::Duplicate | Heard::Stranger { .. } => None,
+                Heard::News(_) | Heard::Duplicate => None,
+                Heard::Stranger { .. } => Some(Dropped::Stranger),
                 Heard::Replay => Some(Dropped::Replay),
                 Heard::UnknownSender | Heard::OwnName => Some(Dropped::Sender),
             },
@@ -202,6 +203,11 @@ impl BeatThread {
             Some(Dropped::OtherCluster) => &mut counters.dropped_other_cluster,
             Some(Dropped::Sender) => &mut counters.dropped_sender,
             Some(Dropped::Replay) => &mut counters.dropped_replay,
+            // Every acquaintance begins so: worth a count, not a word.
+            Some(Dropped::Stranger) => {
+                counters.strangers += 1;
+                return;
+            }
         };
         *counter += 1;
         // The first one, then each time their number has doubled: evidence without a flood.
@@ -300,6 +306,7 @@ enum Dropped {
     OtherCluster,
     Sender,
     Replay,
+    Stranger,
 }
 
 impl Dropped {
@@ -309,7 +316,8 @@ impl Dropped {
             Dropped::Key => "its key is unknown or its seal is wrong: compare authkeys on all nodes",
             Dropped::OtherCluster => "of another cluster: its name differs",
             Dropped::Sender => "its sender is no other node of this cluster",
-            Dropped::Replay => "old, or of a daemon that no longer runs",
+            Dropped::Replay => "older than what was heard before",
+            Dropped::Stranger => "its sender has not heard this daemon",
         }
     }
 }

@@ -81,3 +81,70 @@ pub struct SavedGroup {
     pub record: Option<Record>,
     pub order: Order,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(epoch: u32, node: u8, boot: u64) -> Record {
+        Record::owned(Grant { epoch: Epoch(epoch), node: NodeId(node), boot: BootId(boot) })
+    }
+
+    fn given(record: Record, heir: Option<u8>) -> Record {
+        Record { released: true, heir: heir.map(NodeId), ..record }
+    }
+
+    /// Every record that two nodes can make of two epochs and two boots.
+    fn records() -> Vec<Record> {
+        let mut all = Vec::new();
+        for (epoch, node, boot) in [(1, 0, 1), (1, 0, 2), (1, 1, 3), (2, 0, 1), (2, 1, 3)] {
+            let owned = record(epoch, node, boot);
+            all.extend([owned, given(owned, None), given(owned, Some(1 - node))]);
+        }
+        all
+    }
+
+    #[test]
+    fn of_two_records_exactly_one_says_more() {
+        for one in records() {
+            for other in records() {
+                assert_eq!(one.supersedes(&other) || other.supersedes(&one), one != other, "{one:?} {other:?}");
+                assert!(!(one.supersedes(&other) && other.supersedes(&one)), "{one:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_says_more_than_more_says_more() {
+        for (a, b, c) in records().into_iter().flat_map(|a| {
+            let pairs = records().into_iter().flat_map(move |b| records().into_iter().map(move |c| (b, c)));
+            pairs.map(move |(b, c)| (a, b, c))
+        }) {
+            if a.supersedes(&b) && b.supersedes(&c) {
+                assert!(a.supersedes(&c), "{a:?} {b:?} {c:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_grant_only_moves_towards_its_end() {
+        let owned = record(3, 0, 1);
+        assert!(given(owned, None).supersedes(&owned));
+        assert!(given(owned, Some(1)).supersedes(&given(owned, None)));
+        assert!(!owned.supersedes(&given(owned, None)), "a late message takes no release back");
+    }
+
+    #[test]
+    fn a_higher_epoch_wins_and_of_equal_ones_the_earlier_node() {
+        assert!(record(4, 1, 9).supersedes(&given(record(3, 0, 1), Some(0))));
+        assert!(record(3, 0, 1).supersedes(&record(3, 1, 9)));
+    }
+
+    #[test]
+    fn the_keeper_is_the_owner_until_it_has_given_the_group_away() {
+        let owned = record(3, 0, 1);
+        assert_eq!(owned.keeper(), NodeId(0));
+        assert_eq!(given(owned, None).keeper(), NodeId(0));
+        assert_eq!(given(owned, Some(1)).keeper(), NodeId(1));
+    }
+}

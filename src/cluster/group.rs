@@ -41,10 +41,11 @@ pub(super) enum Phase {
     },
     /// Verified: nothing of it is active here.
     Idle,
+    /// Without `op`, the step is done and the next one is for the round to take: what was heard meanwhile comes first.
     Starting {
         grant: Grant,
         step: StartStep,
-        op: OpId,
+        op: Option<OpId>,
         since: Time,
     },
     Running {
@@ -138,8 +139,7 @@ impl Group {
 
     fn op(&self) -> Option<OpId> {
         match self.phase {
-            Phase::Unknown { op, .. } | Phase::Stopping { op, .. } => op,
-            Phase::Starting { op, .. } => Some(op),
+            Phase::Unknown { op, .. } | Phase::Stopping { op, .. } | Phase::Starting { op, .. } => op,
             Phase::Idle | Phase::Running { .. } => None,
         }
     }
@@ -168,7 +168,7 @@ impl Cluster {
         let op = self.op(OP_TIMEOUT);
         let since = self.now;
         let group = self.group_mut(id);
-        group.phase = Phase::Starting { grant, step: StartStep::Hold, op, since };
+        group.phase = Phase::Starting { grant, step: StartStep::Hold, op: Some(op), since };
         group.probing = Probing::default();
         self.out.push(Action::Hold { op, group: id, grant, phase: HeldPhase::Granted });
         self.report(Change::GroupStarting { group: id, epoch: grant.epoch, from, proof });
@@ -232,18 +232,23 @@ impl Cluster {
 
     fn started_step(&mut self, id: GroupId, grant: Grant, step: StartStep, since: Time, outcome: Outcome) {
         match outcome {
-            Outcome::Done => {}
+            Outcome::Done => self.group_mut(id).phase = Phase::Starting { grant, step, op: None, since },
             Outcome::Failed(reason) | Outcome::Unknown(reason) => {
                 self.report(Change::GroupStartFailed { group: id, reason: reason.clone() });
                 self.ban(id, format!("its start failed: {reason}"));
-                return self.stop(id, format!("its start failed: {reason}"));
+                self.stop(id, format!("its start failed: {reason}"));
             }
             Outcome::Refused(reason) => {
                 self.report(Change::GroupStartFailed { group: id, reason: reason.clone() });
-                return self.stop(id, format!("its start was refused: {reason}"));
+                self.stop(id, format!("its start was refused: {reason}"));
             }
-            Outcome::Inspected(_) => return,
+            Outcome::Inspected(_) => {}
         }
+    }
+
+    /// Takes the step after one that is done.
+    pub(super) fn go_on_starting(&mut self, id: GroupId) {
+        let Phase::Starting { grant, step, op: None, since } = self.group(id).phase else { return };
         let config = self.config.clone();
         let config = config.group(id);
         let next = match step {
@@ -264,7 +269,7 @@ impl Cluster {
             StartStep::Members => Action::StartMembers { op, group: id },
             StartStep::Hold | StartStep::Addresses => Action::AddAddresses { op, group: id, adopt: false },
         });
-        self.group_mut(id).phase = Phase::Starting { grant, step: next, op, since };
+        self.group_mut(id).phase = Phase::Starting { grant, step: next, op: Some(op), since };
     }
 
     fn running(&mut self, id: GroupId, grant: Grant, since: Time) {

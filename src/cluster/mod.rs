@@ -340,7 +340,10 @@ impl Cluster {
         if self.group(id).claim().is_some() {
             return match self.must_stop(id, desired) {
                 Some(reason) => self.stop(id, reason),
-                None => self.block(id, None),
+                None => {
+                    self.block(id, None);
+                    self.go_on_starting(id);
+                }
             };
         }
         match &self.group(id).phase {
@@ -385,6 +388,10 @@ impl Cluster {
         }
         if let Some(reason) = &group.banned {
             return Some(reason.clone());
+        }
+        // While another owner ends, this one stays: else nobody would own it for a while.
+        if group.rival.is_some() {
+            return None;
         }
         let to = desired.filter(|node| *node != self.config.me)?;
         // Nobody is served by a stop that leads nowhere.

@@ -61,3 +61,82 @@ pub fn desired(
         Some(Fitness::Never) | None => heir.or(first_good),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{GroupTag, ProofPolicy};
+    use std::time::Duration;
+
+    const FIRST: NodeId = NodeId(0);
+    const SECOND: NodeId = NodeId(1);
+
+    fn group(failback: bool) -> GroupConfig {
+        GroupConfig {
+            name: "www".into(),
+            tag: GroupTag(1),
+            description: String::new(),
+            nodes: vec![FIRST, SECOND],
+            addresses: Vec::new(),
+            members: Vec::new(),
+            failback,
+            proof: ProofPolicy::Silence,
+            delay: Duration::ZERO,
+            interfaces: Vec::new(),
+            timeout_start: Duration::from_secs(1),
+            timeout_stop: Duration::from_secs(1),
+            digest: 0,
+        }
+    }
+
+    fn candidates(first: Fitness, second: Fitness) -> [Candidate; 2] {
+        let candidate = |node, fitness| Candidate { node, present: true, joined: true, fitness };
+        [candidate(FIRST, first), candidate(SECOND, second)]
+    }
+
+    use Fitness::{Good, Never, Poor};
+
+    #[test]
+    fn nobody_owns_what_an_operator_stopped() {
+        assert_eq!(desired(&group(true), true, &candidates(Good, Good), Some(FIRST), Some(SECOND)), None);
+    }
+
+    #[test]
+    fn without_an_owner_the_first_fit_node_is_taken() {
+        let desired = |first, second| desired(&group(false), false, &candidates(first, second), None, None);
+        assert_eq!(desired(Good, Good), Some(FIRST));
+        assert_eq!(desired(Poor, Good), Some(SECOND));
+        assert_eq!(desired(Never, Never), None);
+        assert_eq!(desired(Poor, Poor), None, "a start that cannot work is not tried");
+    }
+
+    #[test]
+    fn an_owner_stays_unless_another_is_fitter() {
+        let desired = |first, second| desired(&group(false), false, &candidates(first, second), Some(SECOND), None);
+        assert_eq!(desired(Good, Good), Some(SECOND));
+        assert_eq!(desired(Good, Poor), Some(FIRST));
+        assert_eq!(desired(Poor, Poor), Some(SECOND), "nobody is served by a stop that leads nowhere");
+        assert_eq!(desired(Poor, Never), None);
+    }
+
+    #[test]
+    fn failback_waits_for_a_preferred_node_that_is_well_and_has_joined() {
+        let mut candidates = candidates(Good, Good);
+        assert_eq!(desired(&group(true), false, &candidates, Some(SECOND), None), Some(FIRST));
+        candidates[0].joined = false;
+        assert_eq!(desired(&group(true), false, &candidates, Some(SECOND), None), Some(SECOND));
+        candidates[0] = Candidate { joined: true, fitness: Poor, ..candidates[0] };
+        assert_eq!(desired(&group(true), false, &candidates, Some(SECOND), None), Some(SECOND));
+    }
+
+    #[test]
+    fn an_heir_comes_first_while_it_is_fit_and_there() {
+        let heir = Some(SECOND);
+        assert_eq!(desired(&group(false), false, &candidates(Good, Good), Some(FIRST), heir), heir);
+        assert_eq!(desired(&group(false), false, &candidates(Good, Good), None, heir), heir);
+        assert_eq!(desired(&group(false), false, &candidates(Good, Poor), Some(FIRST), heir), Some(FIRST));
+        let mut absent = candidates(Good, Good);
+        absent[1].present = false;
+        assert_eq!(desired(&group(false), false, &absent, None, heir), Some(FIRST));
+    }
+}

@@ -66,8 +66,11 @@ pub struct LinkCounters {
     pub dropped_other_cluster: u64,
     /// Unknown sender, or this node's own name.
     pub dropped_sender: u64,
-    /// Old, doubled beyond the second link, or of a daemon that no longer runs.
+    /// Older than what was heard of the same daemon.
     pub dropped_replay: u64,
+    /// From a daemon that shows no sign of having heard this one: its first packets, or those of one that no longer runs.
+    #[serde(default)]
+    pub strangers: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -92,6 +92,11 @@ impl Cluster {
         };
         let group = self.config.group(id);
         let unheard = |node: &NodeId| self.view.peer(*node).is_some_and(|peer| self.may_be_back(peer));
+        let slept =
+            self.awake_since > Time::default() && self.now.since(self.awake_since) < self.config.timing.deadtime;
+        if slept && group.nodes.iter().any(unheard) {
+            return Gate::Wait("this node was asleep and listens for a deadtime first".into());
+        }
         if group.addresses.is_empty() || (proof != Proof::Silence && !group.nodes.iter().any(unheard)) {
             return Gate::Start(proof);
         }

@@ -1,16 +1,16 @@
 //! What this node has heard: peers, links, service interfaces. It must not know groups' states here or decide anything.
 //!
 //! A message counts only if it echoes this node's own incarnation, for then its sender heard us since we started. One that does
-//! not makes us echo its incarnation, nothing else. Within an incarnation the sequence rises. An incarnation that was followed
-//! by another never counts again, and one counts as the follower only if it has heard more of us than the one before:
-//! so a recorded packet changes nothing, whatever was restarted since.
+//! not makes us echo its incarnation, nothing else. Within an incarnation the sequence rises. Of two incarnations the one that
+//! has heard more of us counts, for only the living one hears what we say now: so a recorded packet changes nothing, whatever
+//! was restarted since, and late words of a run that is over deafen us for a moment at most.
 
 use super::grant::{BootId, Epoch, Grant, Incarnation, Order, Record};
 use super::report::Change;
 use super::time::Time;
 use crate::config::model::{Config, GroupId, LinkId, NodeId, Timing};
 use crate::wire::{Echo, Message, Role};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Incarnations of a peer that are echoed without having echoed us.
@@ -85,7 +85,6 @@ pub struct Peer {
     /// The newest message was the first of a new incarnation.
     restarted: bool,
     candidates: Vec<(Incarnation, u64)>,
-    retired: BTreeSet<Incarnation>,
     pub links: BTreeMap<LinkId, PeerLink>,
 }
 
@@ -142,7 +141,6 @@ impl View {
             greeted: 0,
             restarted: false,
             candidates: Vec::new(),
-            retired: BTreeSet::new(),
             links: config.link_ids().map(|link| (link, PeerLink::default())).collect(),
         };
         View {
@@ -272,9 +270,6 @@ impl Peer {
     /// Decides what a message is, and moves on to a new incarnation where it shows one.
     fn place(&mut self, node: NodeId, message: &Message, echoed: Option<u64>, newest: u64) -> Heard {
         self.restarted = false;
-        if self.retired.contains(&message.incarnation) {
-            return Heard::Replay;
-        }
         let sequence = message.sequence;
         match &mut self.current {
             Some(current) if current.incarnation == message.incarnation => {
@@ -291,10 +286,7 @@ impl Peer {
                 let Some(echoed) = echoed.filter(|echoed| other.as_ref().is_none_or(|old| *echoed > old.echoed)) else {
                     return self.note_candidate(message);
                 };
-                if let Some(old) = other.take() {
-                    self.retired.insert(old.incarnation);
-                    self.restarted = true;
-                }
+                self.restarted = other.is_some();
                 *other = Some(Current { incarnation: message.incarnation, sequence, echoed });
                 self.greeted = newest;
                 self.candidates.clear();
@@ -390,3 +382,7 @@ impl Peer {
         self.agrees = Some(agrees);
     }
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

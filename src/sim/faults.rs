@@ -62,7 +62,7 @@ pub enum Fault {
     HostThreadStuck {
         host: usize,
     },
-    GuardFault {
+    GuardMissing {
         host: usize,
         group: usize,
     },
@@ -165,7 +165,7 @@ fn draw(random: &mut Random, groups: usize) -> Fault {
         21 => Fault::PauseHost { host },
         22 => Fault::PauseMachine { host },
         23 => Fault::HostThreadStuck { host },
-        24 => Fault::GuardFault { host, group },
+        24 => Fault::GuardMissing { host, group },
         25 => Fault::MemberFails { host, group },
         26 => Fault::AddressDeleted { host, group },
         27 => Fault::Replay { to: host },

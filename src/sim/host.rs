@@ -199,7 +199,17 @@ impl Host {
         self.disk = saved;
     }
 
-    pub fn hold(&mut self, op: OpId, group: GroupId, grant: crate::cluster::Grant, phase: HeldPhase) -> Later {
+    pub fn hold(
+        &mut self,
+        op: OpId,
+        group: GroupId,
+        grant: crate::cluster::Grant,
+        phase: HeldPhase,
+        fails: bool,
+    ) -> Later {
+        if fails {
+            return Later::Tell(failed(op, "no room in /run"));
+        }
         let group = self.config.group(group).name.clone();
         self.held.insert(group.clone(), Held { group, grant, phase });
         self.done(op)
@@ -209,7 +219,10 @@ impl Host {
         self.held.remove(&self.config.group(group).name);
     }
 
-    pub fn inspect(&self, op: OpId, group: GroupId) -> Later {
+    pub fn inspect(&self, op: OpId, group: GroupId, fails: bool) -> Later {
+        if fails {
+            return self.finished(op, Outcome::Unknown("the bus does not answer".into()));
+        }
         let real = &self.real[usize::from(group.0)];
         let addresses = real.addresses.iter().enumerate().filter(|(_, here)| **here).map(|(index, _)| index);
         let actual = Actual {
@@ -247,6 +260,14 @@ impl Host {
         real.addresses[index] = true;
         if !real.addresses.contains(&false) {
             real.addresses_since.get_or_insert(now);
+        }
+    }
+
+    /// Takes the first group, told by nobody.
+    pub fn usurp(&mut self, now: Nanos) {
+        match self.real[0].members {
+            Some(_) => self.real[0].members = Some(Unit::Active),
+            None => self.repair_address(now, GroupId(0), 0),
         }
     }
 

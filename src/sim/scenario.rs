@@ -54,7 +54,7 @@ impl Scenario {
     pub fn new(random: &mut Random) -> Scenario {
         let timing = timing(random);
         let groups = random.between(1, 3);
-        let groups: Vec<GroupConfig> = (0..groups).map(|index| group(random, index as u8)).collect();
+        let groups: Vec<GroupConfig> = (0..groups).map(|index| group(random, &timing, index as u8)).collect();
         let nodes =
             ["alpha", "beta"].iter().zip(1..).map(|(name, tag)| NodeConfig { name: (*name).into(), tag: NodeTag(tag) });
         let nodes: Vec<NodeConfig> = nodes.collect();
@@ -123,7 +123,7 @@ fn rough(random: &mut Random, timing: &Timing) -> Rough {
     Rough {
         loss: *random.pick(&[0, 0, 10, 100, 300]),
         duplicate: *random.pick(&[0, 0, 50, 300]),
-        delay: *random.pick(&[MS / 5, MS, keepalive / 3, keepalive * 3 / 2]),
+        delay: *random.pick(&[MS / 5, MS, keepalive / 3, keepalive * 3 / 2, keepalive * 5]),
         fail: *random.pick(&[0, 0, 10, 60]),
         hang: *random.pick(&[0, 0, 0, 20]),
         late: *random.pick(&[0, 1, 10]),
@@ -132,15 +132,18 @@ fn rough(random: &mut Random, timing: &Timing) -> Rough {
     }
 }
 
-fn group(random: &mut Random, index: u8) -> GroupConfig {
-    let addresses = (1..=random.between(1, 2) as u8).map(|last| VirtualAddress {
+fn group(random: &mut Random, timing: &Timing, index: u8) -> GroupConfig {
+    // `check` refuses a group without addresses under `silence` below this deadtime.
+    let bare = timing.deadtime >= Duration::from_secs(1) && random.permille(200);
+    let addresses = if bare { 0 } else { random.between(1, 2) as u8 };
+    let addresses = (1..=addresses).map(|last| VirtualAddress {
         address: Ipv4Addr::new(10, 0, index, last),
         prefix: 24,
         interface: SERVICE.into(),
         label: None,
         broadcast: None,
     });
-    let members = if random.permille(500) { vec!["member.service".to_string()] } else { Vec::new() };
+    let members = if bare || random.permille(500) { vec!["member.service".to_string()] } else { Vec::new() };
     let mut nodes: Vec<NodeId> = (0..NODES as u8).map(NodeId).collect();
     if random.permille(400) {
         nodes.reverse();
@@ -155,7 +158,7 @@ fn group(random: &mut Random, index: u8) -> GroupConfig {
         failback: random.permille(400),
         proof: ProofPolicy::Silence,
         delay: Duration::ZERO,
-        interfaces: vec![SERVICE.into()],
+        interfaces: if bare { Vec::new() } else { vec![SERVICE.into()] },
         timeout_start: Duration::from_secs(1),
         timeout_stop: Duration::from_secs(1),
         digest: 1,

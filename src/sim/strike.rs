@@ -91,7 +91,7 @@ impl World {
             }
             Fault::CableOut { host } => self.carrier(host, !on),
             Fault::HostThreadStuck { host } => self.tell(host, Event::HostThread { answering: !on }),
-            Fault::GuardFault { host, group } => {
+            Fault::GuardMissing { host, group } => {
                 let fault = on.then(|| "drop-in not loaded".to_string());
                 self.tell(host, Event::Guard { group: id(group), fault });
             }
@@ -235,7 +235,7 @@ impl World {
         }
         let span = until.saturating_sub(self.hosts[host].frozen_until.max(self.now));
         self.hosts[host].frozen_until = self.hosts[host].frozen_until.max(until);
-        self.hosts[host].answers_since = Some(until);
+        self.hosts[host].answers_since = Some(self.hosts[host].frozen_until);
         // It notices only what goes beyond its own next deadline, which is at most a keepalive away.
         self.watch.was_away(span.saturating_sub(self.scenario.keepalive()), host);
         self.at(until, Happening::Thaw { host });

@@ -242,7 +242,7 @@ impl World {
                 };
                 let host = 1 - owner;
                 self.timeline.note(self.now, Some(host), || "SABOTAGE: takes the address".into());
-                self.hosts[host].repair_address(self.now, GroupId(0), 0);
+                self.hosts[host].usurp(self.now);
                 self.ownership(host);
             }
             Happening::Heal => self.heal(),
@@ -355,11 +355,11 @@ impl World {
             Action::Forget { group } => self.hosts[host].forget(group),
             Action::RepairAddress { group, index } => self.hosts[host].repair_address(now, group, index),
             Action::Hold { op, group, grant, phase } => {
-                let later = self.hosts[host].hold(op, group, grant, phase);
+                let later = self.hosts[host].hold(op, group, grant, phase, fails);
                 self.later(host, answer, later);
             }
             Action::Inspect { op, group } => {
-                let later = self.hosts[host].inspect(op, group);
+                let later = self.hosts[host].inspect(op, group, fails);
                 self.later(host, answer, later);
             }
             Action::AddAddresses { op, group, adopt } => {

@@ -23,7 +23,7 @@ pub struct Stand {
     pub owns: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Settles {
     /// Per host: rounds since the world is expected to rest.
     rounds: [u64; NODES],
@@ -31,10 +31,6 @@ pub struct Settles {
 }
 
 impl Settles {
-    pub fn new() -> Settles {
-        Settles { rounds: [0; NODES], sent: [0; NODES] }
-    }
-
     pub fn round(&mut self, host: usize) {
         self.rounds[host] += 1;
     }
