@@ -45,6 +45,8 @@ enum Fault {
         "a stop could not be confirmed and this host cannot be rebooted ({0}): reboot it by hand before its groups are run elsewhere"
     )]
     Reboot(String),
+    #[error("not everything was confirmed stopped in time; see the journal")]
+    Unconfirmed,
     #[error("the beat thread ended without a word")]
     BeatEnded,
 }
@@ -69,47 +71,100 @@ pub fn run() -> ExitCode {
     report(live(&places, Mode::Normal))
 }
 
-/// `hafailoverd --after-death`: runs as `ExecStopPost=` after every end. Within the restart budget the next daemon adopts
-/// what runs; at the last death everything is stopped, confirmed, and told to the peers, or the host reboots.
+/// `hafailoverd --after-death`: runs as `ExecStopPost=` after every end. Where another daemon follows within the restart budget,
+/// it adopts what runs; otherwise everything is stopped, confirmed, and told to the peers, or the host reboots.
 pub fn after_death() -> ExitCode {
     let places = Places::default();
     let result = std::env::var("SERVICE_RESULT").unwrap_or_default();
-    // 78 is a daemon that found the budget spent; an unmet condition started nothing.
     let gave_up = std::env::var("EXIT_STATUS").is_ok_and(|status| status == deaths::EXIT_GAVE_UP.to_string());
-    if matches!(result.as_str(), "success" | "exec-condition" | "condition" | "") || gave_up {
+    let clean = matches!(result.as_str(), "success" | "exec-condition" | "condition" | "");
+    let job = if clean && !something_held(&places) { Job::None } else { own_job() };
+    let follows = match (clean, job) {
+        (_, Job::Stop) => false,
+        // An end that is no failure is followed only where a restart is under way, or may be.
+        (true, job) => matches!(job, Job::Restart | Job::Unknown),
+        (false, _) => !gave_up && spare_deaths(&places, &result),
+    };
+    if follows || !something_held(&places) {
         return ExitCode::SUCCESS;
     }
-    if !restart_follows() {
-        eprintln!("hafailoverd ended by {result} while it was told to stop: stopping what runs here");
-        return report(live(&places, Mode::AfterDeath));
+    eprintln!("hafailoverd ended ({result}) and no other one follows: stopping what runs here");
+    match live(&places, Mode::AfterDeath) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Somebody else looks after the groups.
+        Err(Fault::Lock(error)) => report(Err(Fault::Lock(error))),
+        Err(fault) => {
+            let _ = report(Err(fault));
+            report(reboot())
+        }
     }
+}
+
+/// Whether an earlier run in this boot left a group that was not confirmed stopped.
+fn something_held(places: &Places) -> bool {
+    std::fs::read_dir(places.run.join("held")).is_ok_and(|mut files| files.next().is_some())
+}
+
+/// Counts this death. False if the budget is spent; the next start will say so and end.
+fn spare_deaths(places: &Places, result: &str) -> bool {
     match deaths::record(&places.run, clock::now()) {
         Ok(deaths) if deaths < deaths::BUDGET => {
+            let (budget, window) = (deaths::BUDGET, deaths::WINDOW);
             eprintln!(
-                "hafailoverd ended by {result}: death {deaths} of {} within {:?}; what runs here goes on",
-                deaths::BUDGET,
-                deaths::WINDOW
+                "hafailoverd ended by {result}: death {deaths} of {budget} within {window:?}; what runs here goes on"
             );
-            return ExitCode::SUCCESS;
+            return true;
         }
-        Ok(_) => eprintln!("hafailoverd ended by {result} once too often: stopping what runs here"),
-        Err(error) => eprintln!("hafailoverd ended by {result}, and its deaths cannot be counted ({error}): stopping"),
+        Ok(_) => eprintln!("hafailoverd ended by {result} once too often"),
+        Err(error) => eprintln!("hafailoverd ended by {result}, and its deaths cannot be counted: {error}"),
     }
     if let Err(error) = deaths::give_up(&places.run) {
         eprintln!("cannot note that this node gave up: {error}");
     }
-    report(live(&places, Mode::AfterDeath))
+    false
 }
 
-/// Whether systemd will start the daemon again: not when it died while being stopped, alone or with the whole host. Without an
-/// answer it is taken to do so: the groups run on, and their owner is found again or found silent.
-fn restart_follows() -> bool {
-    ask_systemd(async |systemd| {
-        let stopping = systemd.stopping().await.unwrap_or(false);
-        let job = systemd.own_job().await.ok().flatten();
-        !stopping && job.as_deref() != Some("stop")
-    })
-    .unwrap_or(true)
+/// What systemd is about to do with this unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    None,
+    Restart,
+    /// Of this unit, or of the whole host.
+    Stop,
+    /// systemd does not say. The groups run on: their next owner is this host's next daemon, or finds them by the network.
+    Unknown,
+}
+
+fn own_job() -> Job {
+    let ask = async |systemd: Systemd| {
+        if systemd.stopping().await.unwrap_or(false) {
+            return Job::Stop;
+        }
+        match systemd.own_job().await {
+            Ok(None) => Job::None,
+            Ok(Some(job)) if job == "stop" => Job::Stop,
+            Ok(Some(_)) => Job::Restart,
+            Err(_) => Job::Unknown,
+        }
+    };
+    ask_systemd(ask).unwrap_or(Job::Unknown)
+}
+
+/// The last resort: what runs here cannot be confirmed stopped, so this host must end.
+fn reboot() -> Result<(), Fault> {
+    eprintln!("a stop could not be confirmed: rebooting this host, so that another may take its groups");
+    rustix::fs::sync();
+    match ask_systemd(async |systemd| systemd.reboot().await) {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(error)) => eprintln!("the bus does not reboot this host: {error}"),
+        None => eprintln!("the bus does not reboot this host: systemd does not answer"),
+    }
+    // The one process this program starts: systemctl reaches systemd when the bus is dead.
+    match std::process::Command::new("systemctl").args(["reboot", "--force"]).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Fault::Reboot(status.to_string())),
+        Err(error) => Err(Fault::Reboot(error.to_string())),
+    }
 }
 
 /// `None` if systemd does not answer in time.
@@ -134,7 +189,8 @@ fn report(end: Result<(), Fault>) -> ExitCode {
         }
     }
     eprintln!("hafailoverd: {fault}");
-    ExitCode::FAILURE
+    // Starting it again would change nothing: RestartPreventExitStatus=.
+    if matches!(fault, Fault::Configuration(_)) { ExitCode::from(deaths::EXIT_GAVE_UP) } else { ExitCode::FAILURE }
 }
 
 /// What runs is what the files say; where they have become unreadable while groups run here, it is what ran before.
@@ -154,9 +210,8 @@ fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<(Config, 
         }
         Err(problems) => problems,
     };
-    let runs_here = std::fs::read_dir(places.run.join("held")).is_ok_and(|mut files| files.next().is_some());
     match running::load(places) {
-        Ok((config, keys)) if runs_here => {
+        Ok((config, keys)) if something_held(places) => {
             let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
             let pending = format!("it has mistakes, so what ran before goes on: {}", all.join(" | "));
             Ok((config, keys, Some(pending)))
@@ -246,16 +301,8 @@ fn serve(setup: HostSetup, config: &Config, mode: Mode) -> Result<(), Fault> {
         Some(ExitReason::Done | ExitReason::LeftGroups) => {}
         Some(ExitReason::BeatEnded) => return Err(Fault::BeatEnded),
         None => {
-            let text = "a stop could not be confirmed: rebooting this host, so that another may take its groups";
-            journal.note(Level::Error, text);
             journal.flush(JOURNAL_PATIENCE);
-            drop(runtime);
-            rustix::fs::sync();
-            return match ask_systemd(async |systemd| systemd.reboot().await) {
-                Some(Ok(())) => Ok(()),
-                Some(Err(error)) => Err(Fault::Reboot(error.to_string())),
-                None => Err(Fault::Reboot("systemd does not answer".into())),
-            };
+            return Err(Fault::Unconfirmed);
         }
     }
     journal.flush(JOURNAL_PATIENCE);

@@ -83,8 +83,8 @@ impl Cluster {
         if !matches!(self.group(id).phase, Phase::Running { .. }) {
             return Err(format!("{name} is still starting here; try again when it runs"));
         }
-        if !self.view.peer(to).is_some_and(|peer| peer.state.heard()) {
-            return Err(format!("{target} is not heard"));
+        if !self.view.peer(to).is_some_and(|peer| peer.state.heard() && peer.joined) {
+            return Err(format!("{target} is not heard, or has not joined yet"));
         }
         if self.fitness(id, to) < Fitness::Good {
             return Err(format!("{target} says that it cannot run {name}; its own status tells why"));

@@ -20,6 +20,8 @@ const MEMBER_MARGIN: Duration = Duration::from_secs(2);
 /// A stop that was not confirmed is tried again after this, doubled each time, up to the second figure.
 const STOP_AGAIN: Duration = Duration::from_secs(1);
 const STOP_AGAIN_MAX: Duration = Duration::from_secs(30);
+/// A start whose end is unknown is tried again after this.
+const START_AGAIN: Duration = Duration::from_secs(2);
 const INSPECT_AGAIN: Duration = Duration::from_millis(500);
 /// Gaps between announcements, growing: neighbours that missed the first ones, without a flood.
 const ANNOUNCE_GAPS: [Duration; 6] = [
@@ -94,6 +96,8 @@ pub(super) struct Group {
     pub(super) rival: Option<NodeId>,
     /// What placement said last.
     pub(super) desired: Option<NodeId>,
+    /// When it was last started here.
+    pub(super) started: Time,
     /// Rounds of announcements made since the last start of them.
     announced: usize,
     /// The target of a group without members is started and stopped beside the addresses, for show: its end decides nothing.
@@ -114,6 +118,7 @@ impl Group {
             blocked: None,
             rival: None,
             desired: None,
+            started: Time::default(),
             announced: 0,
             target: None,
         }
@@ -169,6 +174,7 @@ impl Cluster {
         let since = self.now;
         let group = self.group_mut(id);
         group.phase = Phase::Starting { grant, step: StartStep::Hold, op: Some(op), since };
+        group.started = since;
         group.probing = Probing::default();
         self.out.push(Action::Hold { op, group: id, grant, phase: HeldPhase::Granted });
         self.report(Change::GroupStarting { group: id, epoch: grant.epoch, from, proof });
@@ -185,7 +191,7 @@ impl Cluster {
         self.begin_stop(id, grant, StopStep::Revoke);
     }
 
-    fn begin_stop(&mut self, id: GroupId, grant: Grant, step: StopStep) {
+    pub(super) fn begin_stop(&mut self, id: GroupId, grant: Grant, step: StopStep) {
         let since = self.now;
         self.group_mut(id).phase = Phase::Stopping { grant, step, op: None, since, failures: 0 };
         self.stop_step(id);
@@ -233,14 +239,16 @@ impl Cluster {
     fn started_step(&mut self, id: GroupId, grant: Grant, step: StartStep, since: Time, outcome: Outcome) {
         match outcome {
             Outcome::Done => self.group_mut(id).phase = Phase::Starting { grant, step, op: None, since },
-            Outcome::Failed(reason) | Outcome::Unknown(reason) => {
+            Outcome::Failed(reason) => {
                 self.report(Change::GroupStartFailed { group: id, reason: reason.clone() });
                 self.ban(id, format!("its start failed: {reason}"));
                 self.stop(id, format!("its start failed: {reason}"));
             }
-            Outcome::Refused(reason) => {
+            // Unknown is not failed: no ban, but not at once again either.
+            Outcome::Refused(reason) | Outcome::Unknown(reason) => {
                 self.report(Change::GroupStartFailed { group: id, reason: reason.clone() });
-                self.stop(id, format!("its start was refused: {reason}"));
+                self.timers.arm(Timer::StartAgain(id), self.now + START_AGAIN);
+                self.stop(id, format!("its start did not come to an end: {reason}"));
             }
             Outcome::Inspected(_) => {}
         }
@@ -372,8 +380,12 @@ impl Cluster {
     fn adoptable(&self, id: GroupId, grant: &Grant, actual: &Actual) -> bool {
         let config = self.config.group(id);
         let whole = actual.all_active && (config.addresses.is_empty() || !actual.addresses.is_empty());
-        let beaten = self.group(id).record.is_some_and(|record| record.grant != *grant && record.grant.beats(grant));
-        whole && !beaten
+        whole && !self.beaten(id, grant)
+    }
+
+    /// Somebody has a higher grant.
+    pub(super) fn beaten(&self, id: GroupId, grant: &Grant) -> bool {
+        self.group(id).record.is_some_and(|record| record.grant != *grant && record.grant.beats(grant))
     }
 
     fn adopt(&mut self, id: GroupId, grant: Grant, actual: &Actual) {

@@ -34,7 +34,7 @@ pub use view::Heard;
 use crate::config::model::{Config, GroupId, LinkId, NodeId};
 use crate::wire::{Message, Role};
 use command::Waiting;
-use group::{Group, Phase};
+use group::{Group, Phase, StopStep};
 use placement::Fitness;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub struct Cluster {
     now: Time,
     /// When this node asked to be woken: later than that is its own lateness.
     expected: Option<Time>,
+    /// When this round began, and so began to read: what came later is not known yet.
+    read_at: Time,
     sequence: u64,
     ops: u64,
     joined: bool,
@@ -109,6 +111,7 @@ impl Cluster {
             identity,
             now,
             expected: None,
+            read_at: now,
             sequence: 0,
             ops: 0,
             joined: config.nodes.len() < 2,
@@ -143,6 +146,7 @@ impl Cluster {
         let now = now.max(self.now);
         let late = self.expected.map_or(Duration::ZERO, |expected| now.since(expected));
         self.now = now;
+        self.read_at = now;
         if late.is_zero() {
             return;
         }
@@ -174,6 +178,9 @@ impl Cluster {
                     _ => {}
                 }
                 self.speak |= before != Some(up);
+                if up {
+                    self.count_initdead();
+                }
             }
             Event::AddressLost { group, index } => self.address_lost(group, index),
             Event::ProbeAnswer { group, index, mac } => self.probe_answered(group, index, mac),
@@ -239,7 +246,8 @@ impl Cluster {
             self.due(timer);
         }
         let mut changes = Vec::new();
-        self.view.expire(self.now, &self.config.timing, &mut changes);
+        // Only what was silent when this round began to read was silent: a stall since then is this node's own.
+        self.view.expire(self.read_at, &self.config.timing, &mut changes);
         for change in changes {
             if let Change::NodeLost { node, .. } = change {
                 self.groups.iter_mut().filter(|group| group.rival == Some(node)).for_each(|group| group.rival = None);
@@ -284,7 +292,8 @@ impl Cluster {
             Timer::MoveOver(id) => self.group_mut(id).move_to = None,
             Timer::Request(request) => self.request_over(request),
             // They only bring about a round.
-            Timer::Probe(_) | Timer::ProbeAnswer(_) | Timer::PassAgain(_) | Timer::LeaveOver => {}
+            Timer::StartAgain(_) | Timer::Probe(_) | Timer::ProbeAnswer(_) | Timer::PassAgain(_) | Timer::LeaveOver => {
+            }
         }
     }
 
@@ -295,11 +304,16 @@ impl Cluster {
         self.report(if usable { Change::LinkUsable { link } } else { Change::LinkUnusable { link } });
         if usable {
             self.speak = true;
-            if self.initdead_at.is_none() {
-                let at = self.now + self.config.timing.initdead;
-                self.initdead_at = Some(at);
-                self.timers.arm(Timer::Initdead, at);
-            }
+            self.count_initdead();
+        }
+    }
+
+    /// From the first carrier, of a link or of a service interface: a direct cable to a peer without power has none.
+    fn count_initdead(&mut self) {
+        if self.initdead_at.is_none() && !self.joined {
+            let at = self.now + self.config.timing.initdead;
+            self.initdead_at = Some(at);
+            self.timers.arm(Timer::Initdead, at);
         }
     }
 
@@ -348,6 +362,13 @@ impl Cluster {
         }
         match &self.group(id).phase {
             Phase::Idle => {}
+            // Whatever of it runs here has no right to: not even to be looked at first.
+            Phase::Unknown { held: Some((grant, _)), .. } if self.beaten(id, grant) => {
+                let grant = *grant;
+                let reason = "another node owns it under a higher epoch".to_string();
+                self.report(Change::GroupStopping { group: id, epoch: grant.epoch, reason });
+                return self.begin_stop(id, grant, StopStep::Revoke);
+            }
             Phase::Unknown { found, .. } => return self.block(id, found.clone()),
             // What could not be stopped has said so.
             _ => return,
@@ -380,6 +401,9 @@ impl Cluster {
         if group.order.stopped {
             return Some("an operator stopped it".into());
         }
+        if let Some(met) = self.met_on_the_network(id) {
+            return Some(met);
+        }
         if self.host_stopping {
             return Some("this host is going down".into());
         }
@@ -393,7 +417,8 @@ impl Cluster {
         if group.rival.is_some() {
             return None;
         }
-        let to = desired.filter(|node| *node != self.config.me)?;
+        let ready = |node: &NodeId| self.view.peer(*node).is_some_and(|peer| peer.joined);
+        let to = desired.filter(|node| *node != self.config.me).filter(ready)?;
         // Nobody is served by a stop that leads nowhere.
         let reason = if group.move_to == Some(to) {
             format!("an operator moves it to {}", name(to))
@@ -408,8 +433,13 @@ impl Cluster {
     /// Gives a group that this node keeps, and does not run, to the node that should own it.
     fn pass(&mut self, id: GroupId, heir: NodeId) {
         let heard = self.view.peer(heir).is_some_and(|peer| peer.state == PeerState::Alive && peer.joined);
-        let quiet =
-            self.view.peers.keys().all(|node| self.view.says(*node, id).is_none_or(|says| says.role == Role::Idle));
+        let quiet = self
+            .view
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.state.heard())
+            .map(|(node, _)| node)
+            .all(|node| self.view.says(*node, id).is_none_or(|says| says.role == Role::Idle));
         if self.keeper(id) != self.config.me
             || !heard
             || !quiet

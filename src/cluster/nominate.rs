@@ -4,7 +4,7 @@
 use super::Cluster;
 use super::group::Phase;
 use super::placement::{self, Candidate, Fitness};
-use super::view::PeerState;
+use super::view::{Peer, PeerState};
 use crate::config::model::{GroupId, NodeId};
 
 impl Cluster {
@@ -74,6 +74,14 @@ impl Cluster {
         }
         if group.claim().is_some() {
             return None;
+        }
+        let differs = |peer: &Peer| peer.state.heard() && peer.agrees.is_some_and(|agrees| agrees != (true, true));
+        if let Some((node, _)) = self.view.peers.iter().find(|(_, peer)| differs(peer)) {
+            let name = &self.config.node(*node).name;
+            return Some(format!(
+                "{name} runs with another configuration, and nothing starts anew before both agree; make the files equal \
+                 and restart hafailover where they changed"
+            ));
         }
         match &group.phase {
             Phase::Unknown { found: Some(found), .. } => return Some(found.clone()),

@@ -60,6 +60,12 @@ impl Cluster {
         if self.asleep {
             return Gate::Wait("this node was asleep and listens first".into());
         }
+        if self.now.since(self.read_at) > self.config.timing.keepalive {
+            return Gate::Wait("this node was held up and reads first".into());
+        }
+        if self.timers.armed(Timer::StartAgain(id)) {
+            return Gate::Wait("its last start did not come to an end; it is tried again in a moment".into());
+        }
         for (node, peer) in self.view.peers.iter().filter(|(_, peer)| peer.state.heard()) {
             let role = self.view.says(*node, id).map_or(Role::Unknown, |says| says.role);
             let name = &self.config.node(*node).name;
@@ -87,6 +93,10 @@ impl Cluster {
                     return Gate::Wait(format!("{name} has it to give or to start"));
                 }
                 PeerState::Left if record.is_some_and(|record| record.released) => Proof::Release,
+                // It left without having said that nothing of it is there.
+                PeerState::Left if !self.silent_for_deadtime(keeper) => {
+                    return Gate::Wait(format!("{name} left without a release; its silence is waited for"));
+                }
                 PeerState::Left | PeerState::Lost | PeerState::Unheard => Proof::Silence,
             }
         };
@@ -101,6 +111,10 @@ impl Cluster {
             return Gate::Start(proof);
         }
         self.network_gate(id, proof)
+    }
+
+    fn silent_for_deadtime(&self, node: NodeId) -> bool {
+        self.view.peer(node).is_none_or(|peer| self.now.since(peer.last_heard) >= self.config.timing.deadtime)
     }
 
     /// It may run, unheard. A goodbye is good for a moment only: who left may have come back where this node cannot hear it.
@@ -166,13 +180,34 @@ impl Cluster {
     fn probe_wanted(&self, id: GroupId) -> bool {
         let group = self.group(id);
         let config = self.config.group(id);
-        let here = group.phase == Phase::Idle && group.banned.is_none() && config.nodes.contains(&self.config.me);
+        let idle = group.phase == Phase::Idle && group.banned.is_none();
+        let here = (idle || self.just_started(id)) && config.nodes.contains(&self.config.me);
         let join_near = self.joined || self.initdead_at.is_some_and(|at| self.now + self.config.timing.deadtime >= at);
         let silent =
             self.view.peers.iter().any(|(node, peer)| config.nodes.contains(node) && peer.state != PeerState::Alive);
         // Without carrier nobody can answer: what was asked then tells nothing later.
         let carrier = config.interfaces.iter().all(|name| self.view.interfaces.get(name) == Some(&true));
         here && carrier && !group.order.stopped && !config.addresses.is_empty() && join_near && silent && !self.leaving
+    }
+
+    /// Two nodes that do not hear each other may take a group in the same moment, each before the other answered: for a deadtime
+    /// after its start the network is asked on.
+    fn just_started(&self, id: GroupId) -> bool {
+        let group = self.group(id);
+        group.claim().is_some() && self.now.since(group.started) < self.config.timing.deadtime
+    }
+
+    /// Somebody answers for an address of a group that this node has just started. Of the two, the one that stands first in
+    /// `nodes` keeps it: both reckon alike, without hearing each other.
+    pub(super) fn met_on_the_network(&self, id: GroupId) -> Option<String> {
+        let (_, index, mac) = self.group(id).probing.answer.filter(|_| self.just_started(id))?;
+        let first = |node: &NodeId| *node < self.config.me;
+        let unheard = |node: &NodeId| self.view.peer(*node).is_some_and(|peer| self.may_be_back(peer));
+        let other = self.config.group(id).nodes.iter().find(|node| first(node) && unheard(node))?;
+        let address = self.config.group(id).addresses[index].address;
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let name = &self.config.node(*other).name;
+        Some(format!("{address} answers from {mac}: {name}, which is not heard, took it in the same moment"))
     }
 
     /// This node was late: answers may have been missed, so the network is asked anew before it is believed to be silent.

@@ -24,6 +24,8 @@ pub enum Timer {
     ProbeAnswer(GroupId),
     /// A stop that could not be confirmed is tried again.
     StopAgain(GroupId),
+    /// A group may be started again after a start whose end is unknown.
+    StartAgain(GroupId),
     /// A group that was in an unknown state is looked at again.
     InspectAgain(GroupId),
     /// A group may be passed on again: two nodes that disagree on placement must not do so at wire speed.
