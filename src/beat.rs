@@ -161,6 +161,17 @@ impl BeatThread {
         }
     }
 
+    fn look_for_addresses(&mut self) {
+        let config = self.edges.config.clone();
+        for id in config.group_ids().filter(|id| self.heart.has_its_addresses(*id)).collect::<Vec<_>>() {
+            for (index, vip) in config.group(id).addresses.iter().enumerate() {
+                if !self.edges.netlink.has(vip) {
+                    self.heart.fold(Event::AddressLost { group: id, index });
+                }
+            }
+        }
+    }
+
     fn drain_link(&mut self, id: LinkId) {
         let mut buffer = [0; codec::MAX_LEN];
         let index = usize::from(id.0);
@@ -266,8 +277,9 @@ impl BeatThread {
         let _ = self.edges.host.try_send(ToHost::Ping(self.ping.sent));
         let answering = self.ping.sent - self.ping.answered <= PINGS_MISSED;
         self.heart.fold(Event::HostThread { answering });
-        // A bind that failed has no other sign of when to be tried again.
+        // A bind or a repair that failed has no other sign of when to be tried again.
         self.refresh_interfaces();
+        self.look_for_addresses();
     }
 
     /// Decides and performs until nothing more follows at once.

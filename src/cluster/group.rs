@@ -447,8 +447,13 @@ impl Cluster {
         }
     }
 
+    /// Its addresses should be here: one that is missing was removed by somebody else.
+    pub fn has_its_addresses(&self, id: GroupId) -> bool {
+        matches!(self.group(id).phase, Phase::Running { .. } | Phase::Starting { step: StartStep::Members, .. })
+    }
+
     pub(super) fn address_lost(&mut self, id: GroupId, index: usize) {
-        if matches!(self.group(id).phase, Phase::Running { .. } | Phase::Starting { step: StartStep::Members, .. }) {
+        if self.has_its_addresses(id) {
             self.out.push(Action::RepairAddress { group: id, index });
             self.report(Change::AddressRepaired { group: id, index });
         }
