@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 /// A host boots in about a second; a busy machine may need many.
 const BOOT_LIMIT: Duration = Duration::from_secs(40);
 
+/// Seconds that a command on a host may take, and what `timeout` exits with beyond it.
+const COMMAND_LIMIT: &str = "45";
+const TIMED_OUT: i32 = 124;
+
 #[derive(Debug)]
 pub struct Host {
     pub seat: Seat,
@@ -103,9 +107,11 @@ impl Host {
         })
     }
 
-    /// As `run`, for what may fail: exit code and both streams.
+    /// As `run`, for what may fail: exit code and both streams. What does not end at all is a failure of its own.
     pub fn attempt(&self, command: &[&str]) -> Result<(i32, String)> {
         let output = self.command(command)?.stdin(Stdio::null()).output()?;
+        let ended = output.status.code() != Some(TIMED_OUT);
+        ensure!(ended, "{}: `{}` did not end within {COMMAND_LIMIT} s", self.name(), command.join(" "));
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.push_str(&String::from_utf8_lossy(&output.stderr));
         Ok((output.status.code().unwrap_or(-1), text))
@@ -120,7 +126,15 @@ impl Host {
     /// A bounded command in all of the host's namespaces.
     fn command(&self, command: &[&str]) -> Result<Command> {
         let mut bounded = Command::new("timeout");
-        bounded.args(["--kill-after=1", "120", "nsenter", "--all", "--target", &self.leader()?.to_string(), "--"]);
+        bounded.args([
+            "--kill-after=1",
+            COMMAND_LIMIT,
+            "nsenter",
+            "--all",
+            "--target",
+            &self.leader()?.to_string(),
+            "--",
+        ]);
         bounded.args(command).env("TERM", "dumb").env("LC_ALL", "C.UTF-8");
         Ok(bounded)
     }
