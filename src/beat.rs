@@ -4,7 +4,7 @@
 //! One round: wait until something is readable or due → the heart begins → everything that waits is drained and folded →
 //! the heart decides → its actions are performed, and what ended at once is folded and decided again.
 
-use crate::cluster::{Cluster, Event, Heard, Time};
+use crate::cluster::{Action, Cluster, Event, Heard, Time};
 use crate::config::model::LinkId;
 use crate::host::address::NetChange;
 use crate::host::clock;
@@ -39,6 +39,13 @@ pub struct BeatThread {
     usable: Vec<bool>,
     ping: Ping,
     leaving_groups: bool,
+}
+
+/// What the last wait found readable, of what can wait for the next round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    netlink: bool,
+    inbox: bool,
 }
 
 #[derive(Debug, Default)]
@@ -86,40 +93,49 @@ impl BeatThread {
             if self.leaving_groups {
                 return;
             }
-            self.wait();
+            let ready = self.wait();
             self.heart.begin(clock::now());
-            self.drain();
+            self.drain(ready);
         }
     }
 
-    fn wait(&self) {
-        // Acting on addresses reads what changed meanwhile: that must not wait for the next packet.
-        if self.edges.netlink.has_news() {
-            return;
-        }
+    /// Until something is readable or due. Answers with what is readable.
+    fn wait(&self) -> Ready {
+        let mut ready = Ready { netlink: self.edges.netlink.has_news(), ..Ready::default() };
         let now = clock::now();
         let next = self.heart.next_deadline().map_or(IDLE_MAX, |at| at.since(now)).min(IDLE_MAX);
+        // Acting on addresses reads what changed meanwhile: that must not wait for the next packet.
+        let next = if ready.netlink { Duration::ZERO } else { next };
         let timeout = Timespec { tv_sec: next.as_secs() as i64, tv_nsec: i64::from(next.subsec_nanos()) };
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.edges.netlink.fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.edges.arp.fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.inbox.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.edges.arp.fd(), PollFlags::IN),
         ];
         fds.extend(
             self.edges.links.iter().filter_map(|link| Some(PollFd::from_borrowed_fd(link.fd()?, PollFlags::IN))),
         );
         // An interrupted wait is a short one.
         let _ = poll(&mut fds, Some(&timeout));
+        let mut readable = fds.iter().map(|fd| !fd.revents().is_empty());
+        ready.netlink |= readable.next().unwrap_or(true);
+        ready.inbox = readable.next().unwrap_or(true);
+        ready
     }
 
     /// Everything that waits, before anything is decided.
-    fn drain(&mut self) {
-        self.drain_netlink();
+    fn drain(&mut self, ready: Ready) {
+        if ready.netlink {
+            self.drain_netlink();
+        }
+        // Silence is judged by what was read since the heart began its round: here a look before it does not count.
         for index in 0..self.edges.links.len() {
             self.drain_link(LinkId(index as u8));
         }
         self.drain_arp();
-        self.drain_inbox();
+        if ready.inbox {
+            self.drain_inbox();
+        }
         self.ping_host();
     }
 
@@ -287,7 +303,7 @@ impl BeatThread {
         self.edges.retry();
         for _ in 0..ROUNDS_MAX {
             let actions = self.heart.decide(clock::now());
-            let changed = !actions.is_empty();
+            let changed = actions.iter().any(|action| !matches!(action, Action::Send(_) | Action::Probe { .. }));
             let ended: Vec<Event> = actions.into_iter().filter_map(|action| self.edges.perform(action)).collect();
             if changed {
                 self.tell_headline();

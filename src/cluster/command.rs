@@ -2,7 +2,7 @@
 
 use super::action::{Answer, RequestId};
 use super::event::Command;
-use super::grant::Order;
+use super::grant::{Epoch, Order};
 use super::group::Phase;
 use super::placement::Fitness;
 use super::report::Change;
@@ -17,9 +17,18 @@ const WAIT_MARGIN: Duration = Duration::from_secs(5);
 /// What an operator waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
-    Moved { group: GroupId, to: NodeId },
-    Stopped { group: GroupId },
-    Started { group: GroupId },
+    /// `epoch` is what it had here: a higher one here means that it came back.
+    Moved {
+        group: GroupId,
+        to: NodeId,
+        epoch: Epoch,
+    },
+    Stopped {
+        group: GroupId,
+    },
+    Started {
+        group: GroupId,
+    },
 }
 
 impl Waiting {
@@ -39,7 +48,8 @@ impl Cluster {
                     let config = self.config.group(group);
                     let time = config.timeout_stop + config.timeout_start + WAIT_MARGIN;
                     self.timers.arm(Timer::MoveOver(group), self.now + time);
-                    self.wait(request, Waiting::Moved { group, to });
+                    let epoch = self.group(group).record.map_or(Epoch(0), |record| record.grant.epoch);
+                    self.wait(request, Waiting::Moved { group, to, epoch });
                 }
                 Err(reason) => self.reply(request, Answer::Refused(reason)),
             },
@@ -144,8 +154,14 @@ impl Cluster {
         let node = |node: NodeId| &self.config.node(node).name;
         let running = self.runs_on(id);
         match waiting {
-            Waiting::Moved { to, .. } => match running {
+            Waiting::Moved { to, epoch, .. } => match running {
                 Some(owner) if owner == *to => Some(Answer::Done(format!("{name} runs on {}", node(owner)))),
+                Some(owner) if group.record.is_some_and(|record| record.grant.epoch > *epoch) => {
+                    let (to, owner) = (node(*to), node(owner));
+                    Some(Answer::Failed(format!(
+                        "{to} could not run {name}, so it is on {owner}; see the journal of {to}"
+                    )))
+                }
                 _ if self.fitness(id, *to) == Fitness::Never => {
                     Some(Answer::Failed(format!("{} could not run {name}; see its journal", node(*to))))
                 }

@@ -85,8 +85,9 @@ pub(super) struct Group {
     pub(super) order: Order,
     /// It failed here; not tried again before an operator says so.
     pub(super) banned: Option<String>,
-    /// Why this node cannot take it: guards not loaded.
+    /// Why this node cannot take it: guards not loaded. Of no account without members.
     pub(super) guard: Option<String>,
+    pub(super) guard_checked: bool,
     /// An operator wants it there.
     pub(super) move_to: Option<NodeId>,
     pub(super) probing: Probing,
@@ -112,7 +113,8 @@ impl Group {
             record: None,
             order: Order::default(),
             banned: None,
-            guard: Some("its guards were not checked yet".into()),
+            guard: None,
+            guard_checked: false,
             move_to: None,
             probing: Probing::default(),
             blocked: None,
@@ -416,7 +418,7 @@ impl Cluster {
                 )
             }
             None => format!(
-                "a member is active but was not started by hafailover; stop it with: systemctl stop {}",
+                "a member is active here, or about to be, without our doing; if it stays so: systemctl stop {}",
                 config.members.join(" ")
             ),
         }

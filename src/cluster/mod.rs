@@ -318,12 +318,12 @@ impl Cluster {
     }
 
     fn guard(&mut self, id: GroupId, fault: Option<String>) {
-        if self.group(id).guard == fault {
+        if std::mem::replace(&mut self.group_mut(id).guard_checked, true) && self.group(id).guard == fault {
             return;
         }
         match &fault {
             Some(reason) => self.report(Change::GuardFault { group: id, reason: reason.clone() }),
-            None if self.joined => self.report(Change::GuardBack { group: id }),
+            None if self.group(id).guard.is_some() => self.report(Change::GuardBack { group: id }),
             None => {}
         }
         self.group_mut(id).guard = fault;

@@ -89,10 +89,13 @@ impl Cluster {
             Phase::Stopping { failures, .. } if *failures > 0 => return group.blocked.clone(),
             _ => {}
         }
+        if config.members.is_empty() {
+            return None;
+        }
         if let Some(fault) = &group.guard {
             return Some(fault.clone());
         }
-        if !self.host_answers && !config.members.is_empty() {
+        if !self.host_answers {
             return Some("the part of the daemon that speaks to systemd does not answer".into());
         }
         None

@@ -63,6 +63,10 @@ impl Cluster {
         if self.now.since(self.read_at) > self.config.timing.keepalive {
             return Gate::Wait("this node was held up and reads first".into());
         }
+        let group = self.group(id);
+        if !group.guard_checked && !self.config.group(id).members.is_empty() {
+            return Gate::Wait("its guards are being checked".into());
+        }
         if self.timers.armed(Timer::StartAgain(id)) {
             return Gate::Wait("its last start did not come to an end; it is tried again in a moment".into());
         }
