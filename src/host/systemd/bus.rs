@@ -330,7 +330,24 @@ impl Systemd {
 
     /// Whether the host is going down.
     pub async fn stopping(&self) -> Result<bool, BusError> {
-        Ok(self.text(MANAGER_PATH, MANAGER, "SystemState").await? == "stopping")
+        Ok(self.system_state().await? == "stopping")
+    }
+
+    /// Whether this process ends, with its host, for rescue mode or alone: what goes down meanwhile is nobody's fault.
+    pub async fn leaving(&self) -> Result<bool, BusError> {
+        if matches!(self.system_state().await?.as_str(), "stopping" | "maintenance") {
+            return Ok(true);
+        }
+        match self.own_job().await {
+            Ok(job) => Ok(job.as_deref() == Some("stop")),
+            // Run by hand, outside of any unit.
+            Err(BusError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn system_state(&self) -> Result<String, BusError> {
+        self.text(MANAGER_PATH, MANAGER, "SystemState").await
     }
 
     /// Reboots the host without stopping its units first (what `systemctl reboot --force` does): the last resort.
