@@ -47,6 +47,8 @@ const TICK: Duration = Duration::from_millis(100);
 const GUARD_INTERVAL: Duration = Duration::from_secs(5);
 /// How often systemd is asked for more time while groups are handed over.
 const EXTEND_INTERVAL: Duration = Duration::from_secs(5);
+/// A hand-over may take this long beyond the groups' own times; then systemd's patience counts, and cleans up behind us.
+const HAND_OVER_MARGIN: Duration = Duration::from_secs(20);
 /// For the beat thread's last words after `systemctl restart`.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long the last state may take to reach the disk at the end.
@@ -102,7 +104,8 @@ pub async fn run(setup: HostSetup) -> ExitReason {
         questions: Questions::default(),
         tasks: JoinSet::new(),
         told_stopping: false,
-        leaving: false,
+        // Cleaning up is nothing else than handing over.
+        extend_until: (mode == Mode::AfterDeath).then(|| Instant::now() + hand_over(&config)),
         end_by: None,
         keys,
         beat,
@@ -133,8 +136,8 @@ struct Host {
     questions: Questions,
     tasks: JoinSet<End>,
     told_stopping: bool,
-    /// Groups are being handed over: systemd is asked for more time.
-    leaving: bool,
+    /// While groups are being handed over: until when systemd is asked for more time.
+    extend_until: Option<Instant>,
     /// `systemctl restart`: until when the beat thread's end is waited for.
     end_by: Option<Instant>,
 }
@@ -207,7 +210,7 @@ impl Host {
                     self.check_guards();
                     self.questions.forget_abandoned();
                 }
-                _ = extend_tick.tick() => if self.leaving { notify::extend_timeout() },
+                _ = extend_tick.tick() => self.extend_timeout(),
                 // An idle daemon costs nothing.
                 _ = tick.tick(), if self.end_by.is_some() || self.beat.is_behind() => {
                     self.beat.flush();
@@ -330,10 +333,27 @@ impl Host {
         if going == Going::HostDown {
             self.host_stopping();
         }
-        self.leaving = true;
-        notify::extend_timeout();
+        // A second SIGTERM asks for nothing new.
+        self.extend_until.get_or_insert_with(|| Instant::now() + hand_over(&self.scope.config));
+        self.extend_timeout();
         self.beat.send(ToBeat::Event(Event::Leave));
     }
+
+    fn extend_timeout(&self) {
+        if wants_time(self.extend_until, Instant::now()) {
+            notify::extend_timeout();
+        }
+    }
+}
+
+/// How long a hand-over of everything may take.
+fn hand_over(config: &Config) -> Duration {
+    config.groups.iter().map(|group| group.timeout_stop).max().unwrap_or_default() + HAND_OVER_MARGIN
+}
+
+/// A stop that can never be confirmed must not hold up the host's shutdown for ever.
+fn wants_time(until: Option<Instant>, now: Instant) -> bool {
+    until.is_some_and(|until| now < until)
 }
 
 fn prose(answer: &crate::cluster::Answer) -> &str {
@@ -347,4 +367,20 @@ fn every(period: Option<Duration>) -> Interval {
     let mut interval = interval(period.unwrap_or(NEVER));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_time_is_asked_for_as_long_as_the_slowest_group_may_take_and_no_longer() {
+        let mut config = held::tests::config(&["alpha"]);
+        config.groups[0].timeout_stop = Duration::from_secs(600);
+        assert_eq!(hand_over(&config), Duration::from_secs(620));
+        let now = Instant::now();
+        assert!(!wants_time(None, now), "nothing is handed over");
+        assert!(wants_time(Some(now + hand_over(&config)), now));
+        assert!(!wants_time(Some(now), now));
+    }
 }

@@ -69,7 +69,12 @@ impl Guards {
                 }
             }
         }
-        std::mem::take(&mut self.again)
+        let again = std::mem::take(&mut self.again);
+        if again {
+            // What happened meanwhile may be a reload that this check saw only in part: the files are no proof that it did not.
+            self.digests = None;
+        }
+        again
     }
 }
 
@@ -93,4 +98,34 @@ pub(super) async fn check(scope: Scope, known: Option<Digests>) -> Result<Option
         faults.insert(group, guard::fault(&scope.systemd, units.names(), &grant, &digests).await?);
     }
     Ok(Some(Checked { digests, faults }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::held::tests::{TempPlaces, config};
+    use crate::host::orders::beat_channel;
+
+    #[test]
+    fn a_check_that_was_overtaken_proves_nothing() {
+        let places = TempPlaces::new("guards");
+        let paths = Paths::under(&places.state);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let digests = runtime.block_on(guard::digests(paths.clone()));
+        let config = Arc::new(config(&["alpha"]));
+        let scope = Scope { config, systemd: Systemd::new(), paths, places: places.clone() };
+        let (beat, _inbox) = beat_channel().unwrap();
+        let mut guards = Guards::default();
+        let checked = || Ok(Some(Checked { digests: digests.clone(), faults: BTreeMap::new() }));
+
+        assert!(guards.begin());
+        assert!(!guards.end(checked(), &scope, &beat));
+        assert_eq!(guards.digests(), Some(digests.clone()), "an undisturbed check is remembered");
+
+        assert!(guards.begin());
+        guards.forget_digests();
+        assert!(!guards.begin(), "one at a time");
+        assert!(guards.end(checked(), &scope, &beat), "and none is forgotten");
+        assert_eq!(guards.digests(), None, "the next check looks at every unit");
+    }
 }

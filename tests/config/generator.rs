@@ -35,7 +35,7 @@ fn targets_want_their_members_and_members_follow_each_other() {
     assert_eq!(
         settings(&generated, "hafailover-group@web.target").as_deref(),
         Some(
-            "[Unit]\nAssertPathExists=/run/hafailover/grant/web\nAfter=hafailover.service\n\
+            "[Unit]\nAssertPathExists=/run/hafailover/grant/web\nAfter=hafailover.service\nIgnoreOnIsolate=yes\n\
              Wants=srv-www.mount\nAfter=srv-www.mount\nWants=nginx.service\nAfter=nginx.service\n"
         )
     );
@@ -43,14 +43,15 @@ fn targets_want_their_members_and_members_follow_each_other() {
         settings(&generated, "srv-www.mount").as_deref(),
         Some(
             "[Unit]\nAssertPathExists=/run/hafailover/grant/web\nPartOf=hafailover-group@web.target\n\
-             After=hafailover.service\nDefaultDependencies=no\nConflicts=umount.target\nBefore=umount.target\n"
+             After=hafailover.service\nIgnoreOnIsolate=yes\n\
+             DefaultDependencies=no\nConflicts=umount.target\nBefore=umount.target\n"
         )
     );
     assert_eq!(
         settings(&generated, "nginx.service").as_deref(),
         Some(
             "[Unit]\nAssertPathExists=/run/hafailover/grant/web\nPartOf=hafailover-group@web.target\n\
-             After=hafailover.service\nRequires=srv-www.mount\nAfter=srv-www.mount\n"
+             After=hafailover.service\nIgnoreOnIsolate=yes\nRequires=srv-www.mount\nAfter=srv-www.mount\n"
         )
     );
 }

@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use zbus::message::Type as MessageType;
 use zbus::{Connection, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
@@ -90,6 +90,8 @@ struct Shared {
     signals: broadcast::Sender<Signal>,
     /// Object paths of the units whose changes matter, with the names they were asked for.
     watched: Mutex<BTreeSet<String>>,
+    /// systemd came back and did not take our subscription.
+    deaf: Notify,
 }
 
 #[derive(Clone, Debug)]
@@ -108,7 +110,8 @@ impl Default for Systemd {
 impl Systemd {
     pub fn new() -> Systemd {
         let (signals, _) = broadcast::channel(1024);
-        Systemd { shared: Arc::new(Shared { link: Mutex::default(), signals, watched: Mutex::default() }) }
+        let (link, watched) = (Mutex::default(), Mutex::default());
+        Systemd { shared: Arc::new(Shared { link, signals, watched, deaf: Notify::new() }) }
     }
 
     /// Listen before you call: what happens between call and answer is kept.
@@ -153,9 +156,15 @@ impl Systemd {
         Ok(stream)
     }
 
-    /// Ends when the connection does. It only sorts, so that the connection's queue never fills.
+    /// Ends when the connection does, or is of no use any more. It only sorts, so that the connection's queue never fills.
     async fn pump(&self, stream: &mut MessageStream) {
-        while let Some(Ok(message)) = poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await {
+        loop {
+            let next = poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx));
+            let message = tokio::select! {
+                message = next => message,
+                () = self.shared.deaf.notified() => return,
+            };
+            let Some(Ok(message)) = message else { return };
             if message.message_type() == MessageType::Signal {
                 self.sort_signal(&message).await;
             }
@@ -203,11 +212,15 @@ impl Systemd {
         // Spawned: the answer to our call arrives through the queue that this task empties.
         let systemd = self.clone();
         tokio::spawn(async move {
-            if let Ok(owner) = subscribe(&link.connection).await {
-                if let Some(link) = &mut *systemd.shared.link.lock().expect("no holder of this lock panics") {
-                    link.owner = owner;
+            match subscribe(&link.connection).await {
+                Ok(owner) => {
+                    if let Some(link) = &mut *systemd.shared.link.lock().expect("no holder of this lock panics") {
+                        link.owner = owner;
+                    }
+                    systemd.tell(Signal::Connected);
                 }
-                systemd.tell(Signal::Connected);
+                // A connection that hears nothing is none; a new one tries again until it does.
+                Err(_) => systemd.shared.deaf.notify_one(),
             }
         });
     }
@@ -317,7 +330,24 @@ impl Systemd {
 
     /// Whether the host is going down.
     pub async fn stopping(&self) -> Result<bool, BusError> {
-        Ok(self.text(MANAGER_PATH, MANAGER, "SystemState").await? == "stopping")
+        Ok(self.system_state().await? == "stopping")
+    }
+
+    /// Whether this process ends, with its host, for rescue mode or alone: what goes down meanwhile is nobody's fault.
+    pub async fn leaving(&self) -> Result<bool, BusError> {
+        if matches!(self.system_state().await?.as_str(), "stopping" | "maintenance") {
+            return Ok(true);
+        }
+        match self.own_job().await {
+            Ok(job) => Ok(job.as_deref() == Some("stop")),
+            // Run by hand, outside of any unit.
+            Err(BusError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn system_state(&self) -> Result<String, BusError> {
+        self.text(MANAGER_PATH, MANAGER, "SystemState").await
     }
 
     /// Reboots the host without stopping its units first (what `systemctl reboot --force` does): the last resort.

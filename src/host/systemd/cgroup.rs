@@ -9,14 +9,24 @@ const ROOTS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/c
 /// The processes in the control group and below it. A group that is gone has none.
 /// An error means that it is not known.
 pub fn processes(control_group: &str) -> io::Result<Vec<u32>> {
+    processes_under(&ROOTS.map(Path::new), control_group)
+}
+
+fn processes_under(roots: &[&Path], control_group: &str) -> io::Result<Vec<u32>> {
     if control_group.is_empty() {
         return Ok(Vec::new());
     }
+    let mut mounted = false;
     let mut found = Vec::new();
-    for root in ROOTS.iter().map(Path::new) {
-        if root.join("cgroup.procs").exists() {
-            collect(&below(root, control_group), &mut found)?;
-        }
+    for root in roots.iter().filter(|root| root.join("cgroup.procs").exists()) {
+        mounted = true;
+        collect(&below(root, control_group), &mut found)?;
+    }
+    if !mounted {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "no control group hierarchy is mounted below /sys/fs/cgroup",
+        ));
     }
     found.sort_unstable();
     found.dedup();
@@ -60,15 +70,21 @@ mod tests {
         let root = std::env::temp_dir().join(format!("hafailover-cgroup-{}", std::process::id()));
         let inner = root.join("a.service/payload");
         std::fs::create_dir_all(&inner).unwrap();
+        std::fs::write(root.join("cgroup.procs"), "1\n").unwrap();
         std::fs::write(root.join("a.service/cgroup.procs"), "").unwrap();
         std::fs::write(inner.join("cgroup.procs"), "12\n13\n").unwrap();
-        let mut found = Vec::new();
-        collect(&below(&root, "/a.service"), &mut found).unwrap();
-        assert_eq!(found, [12, 13]);
-        found.clear();
-        collect(&below(&root, "/gone.service"), &mut found).unwrap();
-        assert!(found.is_empty());
+        let missing = root.join("unified");
+        let roots = [root.as_path(), missing.as_path()];
+        assert_eq!(processes_under(&roots, "/a.service").unwrap(), [12, 13]);
+        assert_eq!(processes_under(&roots, "/gone.service").unwrap(), Vec::<u32>::new());
         std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn without_any_hierarchy_it_is_not_known() {
+        let nowhere = Path::new("/nonexistent/cgroup");
+        assert!(processes_under(&[nowhere], "/a.service").is_err());
+        assert_eq!(processes_under(&[nowhere], "").unwrap(), Vec::<u32>::new(), "a unit that never had a group");
     }
 
     #[test]

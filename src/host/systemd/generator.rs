@@ -120,7 +120,7 @@ fn drop_ins(groups: &[Guarded]) -> BTreeMap<PathBuf, String> {
 fn target_drop_in(group: &Guarded) -> String {
     let mut text = format!("{HEADER}[Unit]\n");
     line(&mut text, "AssertPathExists", &grant(group));
-    line(&mut text, "After", "hafailover.service");
+    push_common(&mut text);
     for (unit, _) in &group.members {
         line(&mut text, "Wants", unit);
         line(&mut text, "After", unit);
@@ -131,8 +131,7 @@ fn target_drop_in(group: &Guarded) -> String {
 fn member_drop_in(group: &Guarded, kind: Kind, previous: Option<&str>) -> String {
     let mut text = format!("{HEADER}[Unit]\n");
     push_guard(&mut text, group);
-    // Never Before=: the daemon's own stop would wait for a stop that it has to order itself.
-    line(&mut text, "After", "hafailover.service");
+    push_common(&mut text);
     if let Some(previous) = previous {
         line(&mut text, "Requires", previous);
         line(&mut text, "After", previous);
@@ -149,6 +148,13 @@ fn member_drop_in(group: &Guarded, kind: Kind, previous: Option<&str>) -> String
         line(&mut text, "Before", stopped_by);
     }
     text
+}
+
+fn push_common(text: &mut String) {
+    // Never Before=: the daemon's own stop would wait for a stop that it has to order itself.
+    line(text, "After", "hafailover.service");
+    // Isolating a target (rescue mode) stops the daemon, which hands over: members that went first would look like failures.
+    line(text, "IgnoreOnIsolate", "yes");
 }
 
 fn push_guard(text: &mut String, group: &Guarded) {

@@ -1,5 +1,5 @@
 //! Watching a group that runs here: a member that stopped for good, a target stopped by hand.
-//! What a shutdown of the host stops is nobody's fault, and said once by the host thread, not here.
+//! What a shutdown of the host, rescue mode or the daemon's own stop takes along is nobody's fault, and not said here.
 
 use super::bus::{Signal, Systemd, UnitState};
 use super::units::{Units, describe_down, ended_well, is_down};
@@ -46,8 +46,8 @@ async fn look(systemd: &Systemd, group: GroupId, states: &[UnitState], told: &mu
     if down.is_empty() {
         return Vec::new();
     }
-    // While the host goes down, and while that is not known, members going down mean nothing.
-    if systemd.stopping().await != Ok(false) {
+    // While we leave, and while that is not known, members going down mean nothing.
+    if systemd.leaving().await != Ok(false) {
         told.retain(|name| !down.iter().any(|state| state.name == *name));
         return Vec::new();
     }
