@@ -24,8 +24,8 @@ const PACKETS_PER_ROUND: usize = 256;
 /// What ends at once leads to further actions, at most this many times a round. Starting a group takes four.
 const ROUNDS_MAX: usize = 64;
 /// The host thread is asked for a sign of life this often, and is a fault of this node after so many times.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
-const PINGS_MISSED: u64 = 5;
+const PING_INTERVAL: Duration = Duration::from_secs(3);
+const PINGS_MISSED: u64 = 3;
 
 /// What one run of the thread needs.
 #[derive(Debug)]
