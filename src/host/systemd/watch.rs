@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Signals bring the news; this finds what a lost one would have brought.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Watches until it is aborted.
 pub async fn watch(systemd: Systemd, units: Units, group: GroupId, beat: Beat) {
