@@ -3,15 +3,17 @@
 use super::orders::{Beat, ToBeat};
 use super::state::Places;
 use super::systemd::bus::{BusError, Systemd};
-use super::systemd::units::{Seen, Units};
+use super::systemd::units::{Seen, Started, Units};
 use super::systemd::{guard, watch};
 use super::tasks::End;
 use crate::cluster::{Event, OpId, Outcome};
 use crate::config::Paths;
 use crate::config::model::{Config, GroupId};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Members {
@@ -31,7 +33,7 @@ impl Members {
     }
 
     fn units(&self, group: GroupId) -> Units {
-        Units::of(self.config.group(group))
+        Units::of(&self.config, group)
     }
 
     pub(super) fn start(&mut self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
@@ -42,9 +44,9 @@ impl Members {
         // Without members there is nothing that a guard would hold back.
         let guarded = !self.config.group(group).members.is_empty();
         let handle = tasks.spawn(async move {
+            let deadline = units.start_deadline();
             if guarded {
-                let digests = guard::digests(paths).await;
-                match guard::fault(&systemd, units.names(), &grant, &digests).await {
+                match fault_by(&systemd, &units, &grant, paths, deadline).await {
                     Ok(None) => {}
                     // The heart learns why first, so that it does not nominate this node again at once.
                     Ok(Some(fault)) => {
@@ -54,7 +56,14 @@ impl Members {
                     Err(error) => return End::Started { op, group, outcome: Outcome::Unknown(error.to_string()) },
                 }
             }
-            End::Started { op, group, outcome: units.start(&systemd).await }
+            let outcome = match units.start(&systemd, deadline).await {
+                Started::Ended(outcome) => outcome,
+                Started::TargetStopped => {
+                    beat.send(ToBeat::Event(Event::TargetStopped { group }));
+                    Outcome::Refused("an operator stopped it".into())
+                }
+            };
+            End::Started { op, group, outcome }
         });
         self.starting.insert(group, (op, handle));
     }
@@ -113,6 +122,23 @@ impl Members {
         if !self.watches.contains_key(&group) {
             let task = watch::watch(self.systemd.clone(), self.units(group), group, self.beat.clone());
             self.watches.insert(group, tokio::spawn(task).abort_handle());
+        }
+    }
+}
+
+/// What is wrong with the guards, by the files and units of each try: a reload may be what the bus is away for.
+async fn fault_by(
+    systemd: &Systemd,
+    units: &Units,
+    grant: &Path,
+    paths: Paths,
+    deadline: Instant,
+) -> Result<Option<String>, BusError> {
+    loop {
+        let digests = guard::digests(paths.clone()).await;
+        match guard::fault(systemd, units.names(), grant, &digests).await {
+            Ok(fault) => return Ok(fault),
+            Err(error) => systemd.outlast(error, deadline).await?,
         }
     }
 }

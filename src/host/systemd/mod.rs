@@ -2,6 +2,7 @@
 
 pub mod bus;
 pub mod cgroup;
+mod explain;
 pub mod generator;
 pub mod guard;
 pub mod notify;

@@ -2,7 +2,8 @@
 //! What a shutdown of the host, rescue mode or the daemon's own stop takes along is nobody's fault, and not said here.
 
 use super::bus::{Signal, Systemd, UnitState};
-use super::units::{Units, describe_down, ended_well, is_down};
+use super::explain::{describe_down, ended_well};
+use super::units::{Units, is_down};
 use crate::cluster::Event;
 use crate::config::model::GroupId;
 use crate::host::orders::{Beat, ToBeat};
