@@ -6,5 +6,6 @@ mod explain;
 pub mod generator;
 pub mod guard;
 pub mod notify;
+mod triggered;
 pub mod units;
 pub mod watch;

@@ -2,11 +2,11 @@
 //! what counts is what systemd says then. `done` of a job is not "active"; a bus error is "unknown".
 
 use super::bus::{BusError, Signal, Systemd, UNIT, UnitState};
-use super::cgroup;
 use super::explain::{describe_down, describe_leftovers, describe_state, interface_with_cgroup, too_slow};
+use super::{cgroup, triggered};
 use crate::cluster::Outcome;
 use crate::config::model::{Config, GroupId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -20,6 +20,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 pub struct Units {
     /// The target, then the members in start order.
     names: Vec<String>,
+    /// Members of other groups, which ours may set going and must never stop.
+    others: BTreeSet<String>,
     timeout_start: Duration,
     timeout_stop: Duration,
 }
@@ -63,7 +65,9 @@ impl Units {
         let group = config.group(group);
         let mut names = vec![group.target()];
         names.extend(group.members.iter().cloned());
-        Units { names, timeout_start: group.timeout_start, timeout_stop: group.timeout_stop }
+        let others = config.groups.iter().filter(|other| other.name != group.name);
+        let others = others.flat_map(|other| other.members.iter().cloned()).collect();
+        Units { names, others, timeout_start: group.timeout_start, timeout_stop: group.timeout_stop }
     }
 
     pub fn names(&self) -> &[String] {
@@ -189,6 +193,7 @@ impl Units {
         let mut signals = systemd.listen();
         let mut results = JobResults::new();
         let states = self.watch(systemd).await?;
+        let states = self.with_triggered(systemd, states).await?;
         let mut refusals = self.order_stop(systemd, &states).await?;
         loop {
             note_jobs(&mut signals, &mut results);
@@ -197,10 +202,14 @@ impl Units {
                 results.retain(|_, result| result != "frozen");
                 refusals = self.order_stop(systemd, &states).await?;
             }
-            let states = systemd.list(&self.names).await?;
+            let states = self.look(systemd).await?;
             let Some(reason) = self.not_stopped(systemd, &states).await? else {
                 return Ok(Outcome::Done);
             };
+            // Triggered once more before the stop of what triggers it.
+            for state in states[self.names.len()..].iter().filter(|state| is_up(state) && state.job.is_none()) {
+                stop_one(systemd, &state.name, &mut refusals).await?;
+            }
             if Instant::now() >= deadline {
                 let refused = refusals.iter().map(|text| format!("; {text}")).collect::<String>();
                 return Ok(Outcome::Unknown(format!("{reason}, after {:?}{refused}", self.timeout_stop)));
@@ -219,8 +228,9 @@ impl Units {
                 refusals.push(format!("{} is frozen and cannot be thawed: {error}", state.name));
             }
         }
-        let members = states[1..].iter().rev();
-        for state in states[..1].iter().chain(members) {
+        let (own, triggered) = states.split_at(self.names.len());
+        let members = own[1..].iter().rev();
+        for state in own[..1].iter().chain(members).chain(triggered) {
             stop_one(systemd, &state.name, &mut refusals).await?;
         }
         Ok(refusals)
@@ -229,7 +239,7 @@ impl Units {
     /// `Done` if nothing of the group runs at this moment.
     pub async fn verify_stopped(&self, systemd: &Systemd) -> Outcome {
         let check = async {
-            let states = systemd.list(&self.names).await?;
+            let states = self.look(systemd).await?;
             self.not_stopped(systemd, &states).await
         };
         match check.await {
@@ -242,8 +252,21 @@ impl Units {
     pub async fn inspect(&self, systemd: &Systemd) -> Result<Seen, BusError> {
         let states = self.watch(systemd).await?;
         let all_active = states.iter().all(is_up);
+        let states = self.with_triggered(systemd, states).await?;
         let any_active = self.not_stopped(systemd, &states).await?.is_some();
         Ok(Seen { all_active, any_active })
+    }
+
+    /// The group's own units, and behind them what runs because of its members.
+    async fn look(&self, systemd: &Systemd) -> Result<Vec<UnitState>, BusError> {
+        let own = systemd.list(&self.names).await?;
+        self.with_triggered(systemd, own).await
+    }
+
+    async fn with_triggered(&self, systemd: &Systemd, mut own: Vec<UnitState>) -> Result<Vec<UnitState>, BusError> {
+        let triggered = triggered::by_members(systemd, &own[1..], &self.others).await?;
+        own.extend(triggered);
+        Ok(own)
     }
 
     /// Why the group does not count as stopped; nothing if it does.
@@ -400,6 +423,14 @@ mod tests {
             assert!(!looks_stopped(&down, &result(never_came)), "{never_came}");
         }
         assert!(!looks_stopped(&down, &JobResults::new()));
+    }
+
+    #[test]
+    fn units_of_other_groups_are_known_as_theirs() {
+        let config = crate::host::held::tests::config(&["alpha"]);
+        let units = Units::of(&config, GroupId(0));
+        assert_eq!(units.names(), ["hafailover-group@db.target", "db.service"]);
+        assert_eq!(units.others, BTreeSet::from(["nginx.service".to_owned()]));
     }
 
     #[test]
