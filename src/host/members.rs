@@ -24,12 +24,23 @@ pub(super) struct Members {
     pub(super) paths: Paths,
     /// Starts under way: a stop of the same group ends them.
     starting: BTreeMap<GroupId, (OpId, AbortHandle)>,
+    /// Stops under way: nobody waits for that of a target without members, and a start must not be undone by it.
+    stopping: BTreeMap<GroupId, (OpId, AbortHandle)>,
     watches: BTreeMap<GroupId, AbortHandle>,
 }
 
 impl Members {
     pub(super) fn new(config: Arc<Config>, systemd: Systemd, beat: Beat, places: Places, paths: Paths) -> Members {
-        Members { config, systemd, beat, places, paths, starting: BTreeMap::new(), watches: BTreeMap::new() }
+        Members {
+            config,
+            systemd,
+            beat,
+            places,
+            paths,
+            starting: BTreeMap::new(),
+            stopping: BTreeMap::new(),
+            watches: BTreeMap::new(),
+        }
     }
 
     fn units(&self, group: GroupId) -> Units {
@@ -37,6 +48,10 @@ impl Members {
     }
 
     pub(super) fn start(&mut self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
+        if let Some((stop, handle)) = self.stopping.remove(&group) {
+            handle.abort();
+            self.finish(stop, Outcome::Unknown("given up: the group is to be started".into()));
+        }
         let (systemd, units, paths) = (self.systemd.clone(), self.units(group), self.paths.clone());
         let beat = self.beat.clone();
         let name = &self.config.group(group).name;
@@ -77,7 +92,11 @@ impl Members {
             self.finish(start, Outcome::Unknown("given up: the group is to be stopped".into()));
         }
         let (systemd, units) = (self.systemd.clone(), self.units(group));
-        tasks.spawn(async move { End::Finished { op, outcome: units.stop(&systemd).await } });
+        let handle = tasks.spawn(async move { End::Finished { op, outcome: units.stop(&systemd).await } });
+        // One that was given up is not waited for any more.
+        if let Some((_, old)) = self.stopping.insert(group, (op, handle)) {
+            old.abort();
+        }
     }
 
     pub(super) fn verify(&self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
@@ -88,6 +107,12 @@ impl Members {
     pub(super) fn inspect(&self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
         let (systemd, units) = (self.systemd.clone(), self.units(group));
         tasks.spawn(async move { End::Inspected { op, group, seen: units.inspect(&systemd).await } });
+    }
+
+    /// The end of a stop or a verification.
+    pub(super) fn finished(&mut self, op: OpId, outcome: Outcome) {
+        self.stopping.retain(|_, (stop, _)| *stop != op);
+        self.finish(op, outcome);
     }
 
     /// A start that was given up meanwhile has been answered already.
@@ -114,7 +139,7 @@ impl Members {
         }
     }
 
-    pub(super) fn finish(&self, op: OpId, outcome: Outcome) {
+    fn finish(&self, op: OpId, outcome: Outcome) {
         self.beat.send(ToBeat::Event(Event::Finished { op, outcome }));
     }
 

@@ -250,6 +250,9 @@ impl Units {
     }
 
     pub async fn inspect(&self, systemd: &Systemd) -> Result<Seen, BusError> {
+        if !self.has_members() {
+            return Ok(Seen { all_active: true, any_active: false });
+        }
         let states = self.watch(systemd).await?;
         let all_active = states.iter().all(is_up);
         let states = self.with_triggered(systemd, states).await?;
@@ -431,6 +434,16 @@ mod tests {
         let units = Units::of(&config, GroupId(0));
         assert_eq!(units.names(), ["hafailover-group@db.target", "db.service"]);
         assert_eq!(units.others, BTreeSet::from(["nginx.service".to_owned()]));
+    }
+
+    #[test]
+    fn a_group_of_addresses_is_whole_without_its_target() {
+        let mut config = crate::host::held::tests::config(&["alpha"]);
+        config.groups[0].members.clear();
+        // Nobody is asked: there is no bus here.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let seen = runtime.block_on(Units::of(&config, GroupId(0)).inspect(&Systemd::new()));
+        assert_eq!(seen, Ok(Seen { all_active: true, any_active: false }));
     }
 
     #[test]
