@@ -242,7 +242,7 @@ impl Host {
     fn ended(&mut self, end: Result<End, JoinError>) {
         match end {
             Ok(End::Started { op, group, outcome }) => self.members.started(op, group, outcome),
-            Ok(End::Finished { op, outcome }) => self.members.finish(op, outcome),
+            Ok(End::Finished { op, outcome }) => self.members.finished(op, outcome),
             Ok(End::Inspected { op, group, seen }) => self.members.inspected(op, group, seen),
             Ok(End::Guards(checked)) => {
                 if self.guards.end(checked, &self.scope, &self.beat) {

@@ -232,7 +232,25 @@ impl<'a> Reading<'a> {
                 members.push((unit, place));
             }
         }
+        self.warn_of_triggered(&members);
         members
+    }
+
+    /// What a member triggers is stopped with the group, but only members are watched.
+    fn warn_of_triggered(&mut self, members: &[(String, Place<'a>)]) {
+        for (unit, place) in members {
+            let Some(triggered) = member::triggers(unit) else { continue };
+            if !members.iter().any(|(member, _)| *member == triggered) {
+                let what = format!(
+                    "{unit} triggers {triggered}, which does not stand in Start=: it is stopped with the group, but its \
+                     failure moves nothing; a unit of another name that {unit} triggers can even be started without it"
+                );
+                let remedy = format!(
+                    "add what it triggers to Start=, after {unit}, unless it is meant to come and go by itself"
+                );
+                self.warnings.push(Problem::new(place.file, place.at, what, remedy));
+            }
+        }
     }
 
     fn failback(&mut self) -> bool {

@@ -121,6 +121,17 @@ pub(crate) fn guardable(word: &str) -> Option<(String, Kind)> {
     known.or_else(|| kind_of(&with_suffix).ok().map(|kind| (with_suffix, kind)).filter(|_| !has_suffix(word)))
 }
 
+/// The unit that systemd starts because of this one, unless `Unit=` or `Service=` names another.
+pub(crate) fn triggers(unit: &str) -> Option<String> {
+    let (name, suffix) = unit.rsplit_once('.')?;
+    let triggered = match suffix {
+        "socket" | "path" | "timer" => format!("{name}.service"),
+        "automount" => format!("{name}.mount"),
+        _ => return None,
+    };
+    kind_of(&triggered).is_ok().then_some(triggered)
+}
+
 /// Whether the name ends as a unit of some kind does.
 fn has_suffix(word: &str) -> bool {
     const SUFFIXES: [&str; 11] =
@@ -179,6 +190,22 @@ mod tests {
         assert_eq!(guardable("a.mount"), Some(("a.mount".to_owned(), Kind::Mount)));
         for unit in ["hafailover", "dbus.service", "dbus", "a.slice", "a b", "", "x@.service"] {
             assert_eq!(guardable(unit), None, "{unit}");
+        }
+    }
+    #[test]
+    fn what_a_member_triggers_has_its_name() {
+        for (unit, triggered) in [
+            ("web.socket", "web.service"),
+            ("job@1.timer", "job@1.service"),
+            ("in.path", "in.service"),
+            (r"srv-my\x2ddata.automount", r"srv-my\x2ddata.mount"),
+        ] {
+            assert_eq!(triggers(unit).as_deref(), Some(triggered));
+        }
+        for unit in
+            ["web.service", "app.target", "srv.mount", "hafailover.timer", "systemd-journald.socket", "dbus.path"]
+        {
+            assert_eq!(triggers(unit), None, "{unit}");
         }
     }
 }

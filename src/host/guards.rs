@@ -94,7 +94,7 @@ pub(super) async fn check(scope: Scope, known: Option<Digests>) -> Result<Option
     for group in scope.config.group_ids() {
         let config = scope.config.group(group);
         let grant = scope.places.grant_file(&config.name);
-        let units = Units::of(config);
+        let units = Units::of(&scope.config, group);
         faults.insert(group, guard::fault(&scope.systemd, units.names(), &grant, &digests).await?);
     }
     Ok(Some(Checked { digests, faults }))

@@ -79,6 +79,22 @@ fn what_starts_early_by_default_is_taken_out_of_the_early_boot() {
 }
 
 #[test]
+fn what_a_member_triggers_needs_the_grant_too_but_is_not_started() {
+    let tree = Tree::sound();
+    tree.replace(WEB, "srv-www.mount nginx.service", "web.socket web.timer srv-www.automount job.timer job.service");
+    let generated = rendered(&tree);
+    let guard = "[Unit]\nAssertPathExists=/run/hafailover/grant/web\nPartOf=hafailover-group@web.target\n\
+                 After=hafailover.service\nIgnoreOnIsolate=yes\n";
+    assert_eq!(settings(&generated, "web.service").as_deref(), Some(guard), "once, though two members trigger it");
+    let mount = format!("{guard}DefaultDependencies=no\nConflicts=umount.target\nBefore=umount.target\n");
+    assert_eq!(settings(&generated, "srv-www.mount"), Some(mount));
+    let target = settings(&generated, "hafailover-group@web.target").expect("the group's own");
+    assert!(!target.contains("web.service") && !target.contains("srv-www.mount"), "{target}");
+    let job = settings(&generated, "job.service").expect("a member");
+    assert!(job.contains("Requires=job.timer\n"), "a member keeps its own drop-in: {job}");
+}
+
+#[test]
 fn guards_need_neither_cluster_nor_keys_nor_a_sound_group() {
     let tree = Tree::sound();
     let sound = rendered(&tree);
@@ -124,7 +140,9 @@ fn every_member_of_whatever_can_be_loaded_is_guarded() {
         assert!(group.members.iter().all(|unit| guarded(&generated, unit, &group.name)), "{group:?}");
     }
     let members: usize = config.groups.iter().map(|group| group.members.len()).sum();
-    assert_eq!(generated.files.len(), config.groups.len() + members, "and nothing else: {:?}", generated.files.keys());
+    assert!(guarded(&generated, "c.service", "g2"), "what a member triggers");
+    let all = config.groups.len() + members + 1;
+    assert_eq!(generated.files.len(), all, "and nothing else: {:?}", generated.files.keys());
 }
 
 #[test]

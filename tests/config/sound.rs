@@ -126,12 +126,14 @@ fn what_works_but_deserves_a_word_is_a_warning() {
     tree.replace(WEB, "alpha beta", "alpha");
     tree.replace(CLUSTER, "\"300ms\"", "\"1s\"");
     tree.replace(DB, "Address=10.0.0.78/24 dev eth0\n", "");
+    tree.replace(WEB, "srv-www.mount nginx.service", "nginx.socket nginx.service job.timer");
     let warnings: Vec<String> = tree.loaded().warnings.iter().map(ToString::to_string).collect();
     let expected = [
         ("authkeys:2:8", "can be guessed"),
         ("local.toml:2:1", "did you mean \"hb0\"?"),
         ("db.conf:3:7", "cannot be probed"),
         ("web.conf:5:7", "cannot fail over"),
+        ("web.conf:7:34", "job.timer triggers job.service"),
     ];
     assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
     for (warning, (place, words)) in warnings.iter().zip(expected) {

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 use zbus::message::Type as MessageType;
 use zbus::{Connection, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
@@ -26,6 +27,8 @@ const DBUS_PATH: &str = "/org/freedesktop/DBus";
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a call waits for a connection that is not there.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries to reach it, for those who have until a deadline.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 const RECONNECT_LAST: Duration = Duration::from_secs(2);
 
@@ -250,6 +253,17 @@ impl Systemd {
         tokio::time::timeout(CONNECT_PATIENCE, come).await.map_err(missing)
     }
 
+    /// After an error of an order that may be repeated: waits a little where systemd could not be reached (a restart of the bus, a
+    /// daemon-reexec, a long reload) and time is left; otherwise the error is the end.
+    pub async fn outlast(&self, error: BusError, deadline: Instant) -> Result<(), BusError> {
+        let now = Instant::now();
+        if !matches!(error, BusError::Unreachable(_)) || now >= deadline {
+            return Err(error);
+        }
+        tokio::time::sleep_until(deadline.min(now + ASK_AGAIN)).await;
+        Ok(())
+    }
+
     async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, BusError>
     where
         B: serde::Serialize + zbus::DynamicType,
@@ -423,4 +437,24 @@ fn sort_error(error: zbus::Error) -> BusError {
         return BusError::Unreachable(format!("{name}: {text}"));
     }
     BusError::Refused { name, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_unreachable_systemd_is_outlasted_and_only_until_the_deadline() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let systemd = Systemd::new();
+            let unreachable = BusError::Unreachable("a reload".into());
+            let refused = BusError::Refused { name: "x.NoSuchUnit".into(), text: "no".into() };
+            let soon = Instant::now() + Duration::from_millis(20);
+            assert_eq!(systemd.outlast(refused.clone(), soon).await, Err(refused));
+            assert_eq!(systemd.outlast(unreachable.clone(), soon).await, Ok(()));
+            assert!(Instant::now() >= soon, "it does not ask in a tight loop");
+            assert_eq!(systemd.outlast(unreachable.clone(), soon).await, Err(unreachable));
+        });
+    }
 }

@@ -1,8 +1,8 @@
-//! What systemd is told of the groups: one drop-in for each group's target and one for each member, as text.
+//! What systemd is told of the groups: one drop-in for each group's target, for each member and for what members trigger, as text.
 //! It depends on nothing but the groups' own unit files, and on them only as far as they can be read: a broken
 //! file, or no cluster at all, must not leave a member unguarded. It must not know the daemon.
 
-use crate::config::member::{Kind, guardable, is_unit_char};
+use crate::config::member::{Kind, guardable, is_unit_char, kind_of, triggers};
 use crate::config::section::{GroupUnit, read_units};
 use crate::config::unitfile::Specifiers;
 use crate::config::{Paths, Problem, digest};
@@ -37,6 +37,12 @@ struct Guarded {
     name: String,
     /// In start order, without duplicates.
     members: Vec<(String, Kind)>,
+}
+
+impl Guarded {
+    fn has(&self, unit: &str) -> bool {
+        self.members.iter().any(|(member, _)| member == unit)
+    }
 }
 
 /// The same from the same unit files, whoever asks: the generator, and the daemon that wants to know whether what
@@ -111,6 +117,18 @@ fn drop_ins(groups: &[Guarded]) -> BTreeMap<PathBuf, String> {
                 }
             }
             previous = Some(unit.as_str());
+        }
+    }
+    // What a member triggers comes and goes by itself, and still needs the grant: nobody may start it by hand either.
+    for group in groups {
+        let triggered = group.members.iter().filter_map(|(unit, _)| triggers(unit));
+        for unit in triggered.filter(|unit| !groups.iter().any(|group| group.has(unit))) {
+            match (contents.get_mut(&unit), kind_of(&unit)) {
+                // By members of two groups, or by two members of one.
+                (Some(content), _) if !content.contains(&format!("={}\n", grant(group))) => push_guard(content, group),
+                (Some(_), _) | (None, Err(_)) => {}
+                (None, Ok(kind)) => drop(contents.insert(unit, member_drop_in(group, kind, None))),
+            }
         }
     }
     contents.into_iter().map(|(unit, content)| (Path::new(&format!("{unit}.d")).join(DROP_IN), content)).collect()

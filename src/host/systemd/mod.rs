@@ -2,8 +2,10 @@
 
 pub mod bus;
 pub mod cgroup;
+mod explain;
 pub mod generator;
 pub mod guard;
 pub mod notify;
+mod triggered;
 pub mod units;
 pub mod watch;

@@ -2,10 +2,11 @@
 //! what counts is what systemd says then. `done` of a job is not "active"; a bus error is "unknown".
 
 use super::bus::{BusError, Signal, Systemd, UNIT, UnitState};
-use super::cgroup;
+use super::explain::{describe_down, describe_leftovers, describe_state, interface_with_cgroup, too_slow};
+use super::{cgroup, triggered};
 use crate::cluster::Outcome;
-use crate::config::model::GroupConfig;
-use std::collections::BTreeMap;
+use crate::config::model::{Config, GroupId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -19,6 +20,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 pub struct Units {
     /// The target, then the members in start order.
     names: Vec<String>,
+    /// Members of other groups, which ours may set going and must never stop.
+    others: BTreeSet<String>,
     timeout_start: Duration,
     timeout_stop: Duration,
 }
@@ -30,8 +33,24 @@ pub struct Seen {
     pub any_active: bool,
 }
 
+/// How [`Units::start`] ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Started {
+    Ended(Outcome),
+    /// Somebody stopped the target meanwhile: an operator's word, and no failure.
+    TargetStopped,
+}
+
 /// How jobs ended while an operation waited, by unit.
-type JobResults = BTreeMap<String, String>;
+pub(super) type JobResults = BTreeMap<String, String>;
+
+/// How far a start has come, across losses of the bus.
+struct Progress {
+    signals: broadcast::Receiver<Signal>,
+    results: JobResults,
+    /// systemd has confirmed the order.
+    ordered: bool,
+}
 
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -42,10 +61,13 @@ enum Verdict {
 }
 
 impl Units {
-    pub fn of(group: &GroupConfig) -> Units {
+    pub fn of(config: &Config, group: GroupId) -> Units {
+        let group = config.group(group);
         let mut names = vec![group.target()];
         names.extend(group.members.iter().cloned());
-        Units { names, timeout_start: group.timeout_start, timeout_stop: group.timeout_stop }
+        let others = config.groups.iter().filter(|other| other.name != group.name);
+        let others = others.flat_map(|other| other.members.iter().cloned()).collect();
+        Units { names, others, timeout_start: group.timeout_start, timeout_stop: group.timeout_stop }
     }
 
     pub fn names(&self) -> &[String] {
@@ -56,6 +78,11 @@ impl Units {
         &self.names[0]
     }
 
+    /// Without, the target runs along for `systemctl` to see, and decides nothing.
+    pub fn has_members(&self) -> bool {
+        self.names.len() > 1
+    }
+
     /// Loads the units and asks for their signals.
     pub async fn watch(&self, systemd: &Systemd) -> Result<Vec<UnitState>, BusError> {
         let states = systemd.list(&self.names).await?;
@@ -64,36 +91,87 @@ impl Units {
         Ok(states)
     }
 
-    /// Starts the target; ends when every member is active, or one will not be.
-    pub async fn start(&self, systemd: &Systemd) -> Outcome {
-        let deadline = Instant::now() + self.timeout_start;
-        self.try_start(systemd, deadline).await.unwrap_or_else(outcome_of_error)
+    /// Until when a start that begins now may take.
+    pub fn start_deadline(&self) -> Instant {
+        Instant::now() + self.timeout_start
     }
 
-    async fn try_start(&self, systemd: &Systemd, deadline: Instant) -> Result<Outcome, BusError> {
-        let mut signals = systemd.listen();
-        // A group of addresses has nothing to prepare, and a client waits.
-        if self.names.len() > 1 {
-            self.prepare(systemd).await?;
-        }
-        systemd.start_unit(self.target()).await?;
-        let mut results = JobResults::new();
+    /// Starts the target; ends when every member is active, or one will not be. A bus that is away for a while ends nothing.
+    pub async fn start(&self, systemd: &Systemd, deadline: Instant) -> Started {
+        let mut progress = Progress { signals: systemd.listen(), results: JobResults::new(), ordered: false };
         loop {
-            note_jobs(&mut signals, &mut results);
-            let states = systemd.list(&self.names).await?;
-            match judge_start(&states) {
-                Verdict::Good => return Ok(Outcome::Done),
-                Verdict::Down(index) => {
-                    let state = &states[index];
-                    let reason = describe_down(systemd, state, &results).await;
-                    return Ok(Outcome::Failed(format!("{}: {reason}", state.name)));
-                }
-                Verdict::Wait if Instant::now() >= deadline => {
-                    return Ok(Outcome::Failed(too_slow(&states, "active", self.timeout_start)));
-                }
-                Verdict::Wait => wait(&mut signals, &mut results, deadline).await,
+            let error = match self.try_start(systemd, &mut progress, deadline).await {
+                Ok(end) => return end,
+                Err(error) => error,
+            };
+            if let Err(error) = systemd.outlast(error, deadline).await {
+                return Started::Ended(outcome_of_error(error));
             }
         }
+    }
+
+    async fn try_start(
+        &self,
+        systemd: &Systemd,
+        progress: &mut Progress,
+        deadline: Instant,
+    ) -> Result<Started, BusError> {
+        if !progress.ordered {
+            self.order_start(systemd, progress).await?;
+        }
+        let Progress { signals, results, .. } = progress;
+        loop {
+            note_jobs(signals, results);
+            let states = systemd.list(&self.names).await?;
+            if self.has_members() && self.stopped_by_hand(systemd, &states[0], results).await? {
+                if systemd.leaving().await? {
+                    let reason = "its target was stopped while this host or hafailover goes down";
+                    return Ok(Started::Ended(Outcome::Refused(reason.into())));
+                }
+                return Ok(Started::TargetStopped);
+            }
+            match judge_start(&states) {
+                Verdict::Good => return Ok(Started::Ended(Outcome::Done)),
+                Verdict::Down(index) => {
+                    let state = &states[index];
+                    let reason = describe_down(systemd, state, results).await;
+                    return Ok(Started::Ended(Outcome::Failed(format!("{}: {reason}", state.name))));
+                }
+                Verdict::Wait if Instant::now() >= deadline => {
+                    return Ok(Started::Ended(Outcome::Failed(too_slow(&states, "active", self.timeout_start))));
+                }
+                Verdict::Wait => wait(signals, results, deadline).await,
+            }
+        }
+    }
+
+    /// Ordering once more what was ordered already changes nothing.
+    async fn order_start(&self, systemd: &Systemd, progress: &mut Progress) -> Result<(), BusError> {
+        // A group of addresses has nothing to prepare, and a client waits.
+        if self.has_members() {
+            self.prepare(systemd).await?;
+        }
+        // Jobs that ended before tell nothing of this start.
+        note_jobs(&mut progress.signals, &mut JobResults::new());
+        systemd.start_unit(self.target()).await?;
+        progress.ordered = true;
+        Ok(())
+    }
+
+    /// Whether somebody stopped the target after we ordered its start.
+    async fn stopped_by_hand(
+        &self,
+        systemd: &Systemd,
+        target: &UnitState,
+        results: &JobResults,
+    ) -> Result<bool, BusError> {
+        if !looks_stopped(target, results) {
+            return Ok(false);
+        }
+        // A start that a Condition skipped ends in the same way.
+        let checked = systemd.property(&target.path, UNIT, "ConditionTimestampMonotonic").await?;
+        let met = systemd.property(&target.path, UNIT, "ConditionResult").await?;
+        Ok(u64::try_from(checked) == Ok(0) || bool::try_from(met) != Ok(false))
     }
 
     /// An old failure must not be taken for one of this start, nor count against its limit.
@@ -115,6 +193,7 @@ impl Units {
         let mut signals = systemd.listen();
         let mut results = JobResults::new();
         let states = self.watch(systemd).await?;
+        let states = self.with_triggered(systemd, states).await?;
         let mut refusals = self.order_stop(systemd, &states).await?;
         loop {
             note_jobs(&mut signals, &mut results);
@@ -123,10 +202,14 @@ impl Units {
                 results.retain(|_, result| result != "frozen");
                 refusals = self.order_stop(systemd, &states).await?;
             }
-            let states = systemd.list(&self.names).await?;
+            let states = self.look(systemd).await?;
             let Some(reason) = self.not_stopped(systemd, &states).await? else {
                 return Ok(Outcome::Done);
             };
+            // Triggered once more before the stop of what triggers it.
+            for state in states[self.names.len()..].iter().filter(|state| is_up(state) && state.job.is_none()) {
+                stop_one(systemd, &state.name, &mut refusals).await?;
+            }
             if Instant::now() >= deadline {
                 let refused = refusals.iter().map(|text| format!("; {text}")).collect::<String>();
                 return Ok(Outcome::Unknown(format!("{reason}, after {:?}{refused}", self.timeout_stop)));
@@ -145,14 +228,10 @@ impl Units {
                 refusals.push(format!("{} is frozen and cannot be thawed: {error}", state.name));
             }
         }
-        let members = self.names[1..].iter().rev();
-        for name in std::iter::once(&self.names[0]).chain(members) {
-            match systemd.stop_unit(name).await {
-                Ok(_) => {}
-                Err(error) if error.is_no_such_unit() => {}
-                Err(BusError::Refused { text, .. }) => refusals.push(format!("{name}: {text}")),
-                Err(error) => return Err(error),
-            }
+        let (own, triggered) = states.split_at(self.names.len());
+        let members = own[1..].iter().rev();
+        for state in own[..1].iter().chain(members).chain(triggered) {
+            stop_one(systemd, &state.name, &mut refusals).await?;
         }
         Ok(refusals)
     }
@@ -160,7 +239,7 @@ impl Units {
     /// `Done` if nothing of the group runs at this moment.
     pub async fn verify_stopped(&self, systemd: &Systemd) -> Outcome {
         let check = async {
-            let states = systemd.list(&self.names).await?;
+            let states = self.look(systemd).await?;
             self.not_stopped(systemd, &states).await
         };
         match check.await {
@@ -171,10 +250,26 @@ impl Units {
     }
 
     pub async fn inspect(&self, systemd: &Systemd) -> Result<Seen, BusError> {
+        if !self.has_members() {
+            return Ok(Seen { all_active: true, any_active: false });
+        }
         let states = self.watch(systemd).await?;
         let all_active = states.iter().all(is_up);
+        let states = self.with_triggered(systemd, states).await?;
         let any_active = self.not_stopped(systemd, &states).await?.is_some();
         Ok(Seen { all_active, any_active })
+    }
+
+    /// The group's own units, and behind them what runs because of its members.
+    async fn look(&self, systemd: &Systemd) -> Result<Vec<UnitState>, BusError> {
+        let own = systemd.list(&self.names).await?;
+        self.with_triggered(systemd, own).await
+    }
+
+    async fn with_triggered(&self, systemd: &Systemd, mut own: Vec<UnitState>) -> Result<Vec<UnitState>, BusError> {
+        let triggered = triggered::by_members(systemd, &own[1..], &self.others).await?;
+        own.extend(triggered);
+        Ok(own)
     }
 
     /// Why the group does not count as stopped; nothing if it does.
@@ -195,6 +290,22 @@ impl Units {
     }
 }
 
+/// What systemd refuses is not the last word: the state is.
+async fn stop_one(systemd: &Systemd, name: &str, refusals: &mut Vec<String>) -> Result<(), BusError> {
+    match systemd.stop_unit(name).await {
+        Ok(()) => {}
+        Err(error) if error.is_no_such_unit() => {}
+        Err(BusError::Refused { text, .. }) => {
+            let refusal = format!("{name}: {text}");
+            if !refusals.contains(&refusal) {
+                refusals.push(refusal);
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
 fn outcome_of_error(error: BusError) -> Outcome {
     match error {
         BusError::Unreachable(_) => Outcome::Unknown(error.to_string()),
@@ -211,6 +322,13 @@ pub(super) fn is_up(state: &UnitState) -> bool {
 /// Does not run, and nothing is queued that changes that. `activating (auto-restart)` is not down.
 pub(super) fn is_down(state: &UnitState) -> bool {
     matches!(state.active.as_str(), "inactive" | "failed") && state.job.is_none()
+}
+
+/// Its start was canceled, or it was started and is down again. One that never came (`assert`, `dependency`) was not stopped.
+fn looks_stopped(target: &UnitState, results: &JobResults) -> bool {
+    let result = results.get(&target.name).map(String::as_str);
+    target.job.as_deref() == Some("stop")
+        || (target.active == "inactive" && target.job.is_none() && matches!(result, Some("done" | "canceled")))
 }
 
 fn judge_start(states: &[UnitState]) -> Verdict {
@@ -249,94 +367,6 @@ pub(super) async fn wait(signals: &mut broadcast::Receiver<Signal>, results: &mu
         // With no sender there is nothing to wait for but time.
         Ok(Err(RecvError::Closed)) => tokio::time::sleep_until(until).await,
         _ => {}
-    }
-}
-
-fn interface_with_cgroup(unit: &str) -> Option<&'static str> {
-    Some(match unit.rsplit_once('.')?.1 {
-        "service" => "org.freedesktop.systemd1.Service",
-        "mount" => "org.freedesktop.systemd1.Mount",
-        "socket" => "org.freedesktop.systemd1.Socket",
-        "swap" => "org.freedesktop.systemd1.Swap",
-        "slice" => "org.freedesktop.systemd1.Slice",
-        "scope" => "org.freedesktop.systemd1.Scope",
-        _ => return None,
-    })
-}
-
-fn describe_state(state: &UnitState) -> String {
-    match &state.job {
-        Some(job) => format!("{} ({}), job {job} queued", state.active, state.sub),
-        None => format!("{} ({})", state.active, state.sub),
-    }
-}
-
-fn describe_leftovers(state: &UnitState, left: &[u32]) -> String {
-    let pids: Vec<String> = left.iter().take(8).map(u32::to_string).collect();
-    let more = if left.len() > pids.len() { ", …" } else { "" };
-    format!(
-        "{} is {}, but processes are left in its control group: {}{more}",
-        state.name,
-        state.active,
-        pids.join(", ")
-    )
-}
-
-fn too_slow(states: &[UnitState], wanted: &str, timeout: Duration) -> String {
-    match states.iter().skip(1).find(|state| !is_up(state)).or(states.first()) {
-        Some(state) => format!("{} is not {wanted} after {timeout:?}: {}", state.name, describe_state(state)),
-        None => format!("not {wanted} after {timeout:?}"),
-    }
-}
-
-/// Why a unit is down, in systemd's own words and with the remedy where it is known. Does not repeat its name.
-pub(super) async fn describe_down(systemd: &Systemd, state: &UnitState, results: &JobResults) -> String {
-    let name = &state.name;
-    match state.load.as_str() {
-        "loaded" => {}
-        "not-found" => return "not installed on this node".into(),
-        "masked" => return format!("masked on this node: run `systemctl unmask {name}`"),
-        other => return format!("cannot be loaded ({other}): see `systemctl status {name}`"),
-    }
-    let result = own_result(systemd, state).await;
-    if state.active == "failed" {
-        return format!("failed ({}): see `journalctl -u {name}`", result.as_deref().unwrap_or("no result"));
-    }
-    match results.get(name).map(String::as_str) {
-        Some("assert") => return format!("refused by an Assert of its unit file: see `systemctl status {name}`"),
-        Some(job @ ("dependency" | "timeout" | "canceled")) => {
-            return format!("not started, job result {job}: see `systemctl status {name}`");
-        }
-        _ => {}
-    }
-    match systemd.property(&state.path, UNIT, "ConditionResult").await.map(bool::try_from) {
-        Ok(Ok(false)) => format!("not started, a Condition of its unit file is not met: see `systemctl status {name}`"),
-        _ => format!("{}: a unit that ends by itself needs RemainAfterExit=yes to be a member", describe_state(state)),
-    }
-}
-
-/// Property `Result`, with the exit status where the main process left one; nothing for units without.
-async fn own_result(systemd: &Systemd, state: &UnitState) -> Option<String> {
-    let interface = interface_with_cgroup(&state.name)?;
-    let result = systemd.text(&state.path, interface, "Result").await.ok().filter(|result| !result.is_empty())?;
-    if !interface.ends_with(".Service") {
-        return Some(result);
-    }
-    let status = systemd.property(&state.path, interface, "ExecMainStatus").await.ok();
-    Some(describe_result(result, status.and_then(|value| i32::try_from(value).ok())))
-}
-
-/// Whether it ended as it should: stopped by somebody, rather than failed.
-pub(super) async fn ended_well(systemd: &Systemd, state: &UnitState) -> bool {
-    state.active == "inactive" && own_result(systemd, state).await.is_none_or(|result| result == "success")
-}
-
-fn describe_result(result: String, status: Option<i32>) -> String {
-    match (result.as_str(), status) {
-        ("exit-code", Some(status)) => format!("exit status {status}"),
-        ("signal", Some(signal)) => format!("killed by signal {signal}"),
-        ("core-dump", Some(signal)) => format!("dumped core by signal {signal}"),
-        _ => result,
     }
 }
 
@@ -384,21 +414,41 @@ mod tests {
     }
 
     #[test]
+    fn a_target_that_somebody_stopped_is_told_from_one_that_never_came() {
+        let result = |result: &str| JobResults::from([("g.target".to_owned(), result.to_owned())]);
+        let (down, up) = (unit("g.target", "inactive", None), unit("g.target", "active", None));
+        assert!(looks_stopped(&down, &result("canceled")), "while its start waited");
+        assert!(looks_stopped(&down, &result("done")), "after it came");
+        assert!(looks_stopped(&unit("g.target", "active", Some("stop")), &JobResults::new()));
+        assert!(!looks_stopped(&up, &result("done")));
+        assert!(!looks_stopped(&unit("g.target", "inactive", Some("start")), &result("done")), "a restart by hand");
+        for never_came in ["assert", "dependency", "timeout"] {
+            assert!(!looks_stopped(&down, &result(never_came)), "{never_came}");
+        }
+        assert!(!looks_stopped(&down, &JobResults::new()));
+    }
+
+    #[test]
+    fn units_of_other_groups_are_known_as_theirs() {
+        let config = crate::host::held::tests::config(&["alpha"]);
+        let units = Units::of(&config, GroupId(0));
+        assert_eq!(units.names(), ["hafailover-group@db.target", "db.service"]);
+        assert_eq!(units.others, BTreeSet::from(["nginx.service".to_owned()]));
+    }
+
+    #[test]
+    fn a_group_of_addresses_is_whole_without_its_target() {
+        let mut config = crate::host::held::tests::config(&["alpha"]);
+        config.groups[0].members.clear();
+        // Nobody is asked: there is no bus here.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let seen = runtime.block_on(Units::of(&config, GroupId(0)).inspect(&Systemd::new()));
+        assert_eq!(seen, Ok(Seen { all_active: true, any_active: false }));
+    }
+
+    #[test]
     fn auto_restart_is_neither_up_nor_down() {
         let state = unit("a.service", "activating", None);
         assert!(!is_up(&state) && !is_down(&state));
-    }
-
-    #[test]
-    fn a_result_is_told_in_plain_words() {
-        assert_eq!(describe_result("exit-code".into(), Some(1)), "exit status 1");
-        assert_eq!(describe_result("signal".into(), Some(9)), "killed by signal 9");
-        assert_eq!(describe_result("start-limit-hit".into(), Some(1)), "start-limit-hit");
-    }
-
-    #[test]
-    fn leftovers_are_named() {
-        let text = describe_leftovers(&unit("db.service", "failed", None), &[7, 8]);
-        assert_eq!(text, "db.service is failed, but processes are left in its control group: 7, 8");
     }
 }

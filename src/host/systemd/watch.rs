@@ -2,7 +2,8 @@
 //! What a shutdown of the host, rescue mode or the daemon's own stop takes along is nobody's fault, and not said here.
 
 use super::bus::{Signal, Systemd, UnitState};
-use super::units::{Units, describe_down, ended_well, is_down};
+use super::explain::{describe_down, ended_well};
+use super::units::{Units, is_down};
 use crate::cluster::Event;
 use crate::config::model::GroupId;
 use crate::host::orders::{Beat, ToBeat};
@@ -20,6 +21,10 @@ pub async fn watch(systemd: Systemd, units: Units, group: GroupId, beat: Beat) {
     loop {
         // A bus that does not answer says nothing about members.
         if let Ok(states) = units.watch(&systemd).await {
+            if paths.is_empty() && !units.has_members() {
+                // Its target decides nothing: one that is not up was not stopped by anybody.
+                newly_down(&states, &mut told);
+            }
             paths = states.iter().map(|state| state.path.clone()).collect();
             for event in look(&systemd, group, &states, &mut told).await {
                 beat.send(ToBeat::Event(event));
