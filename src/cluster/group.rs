@@ -102,7 +102,7 @@ pub(super) struct Group {
     /// Rounds of announcements made since the last start of them.
     announced: usize,
     /// The target of a group without members is started and stopped beside the addresses, for show: its end decides nothing.
-    target: Option<OpId>,
+    pub(super) target: Option<OpId>,
 }
 
 impl Group {

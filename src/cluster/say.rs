@@ -130,6 +130,6 @@ impl Cluster {
 impl super::group::Group {
     /// Nothing of it is left to be stopped by this node.
     fn at_rest(&self) -> bool {
-        matches!(self.phase, Phase::Idle | Phase::Unknown { held: None, op: None, .. })
+        matches!(self.phase, Phase::Idle | Phase::Unknown { held: None, op: None, .. }) && self.target.is_none()
     }
 }

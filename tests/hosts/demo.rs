@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 pub fn demo() -> Result {
     println!("Booting two Debian hosts, alpha and beta, on this machine ...");
     let lab = Lab::open(Root::prepare(true)?, false)?;
+    lab.report_to("demo");
     tell(&lab)
 }
 

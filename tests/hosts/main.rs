@@ -114,6 +114,7 @@ fn sweep_when_interrupted() -> Result {
 
 fn shell(host: &str) -> Result {
     let lab = Lab::open(Root::prepare(true)?, false)?;
+    lab.report_to("shell");
     let pair = lab.pair(Settings::new(200, 1000))?;
     println!("a shell on {host}; leaving it ends the lab");
     pair.host(host).shell()
