@@ -39,6 +39,8 @@ pub struct BeatThread {
     usable: Vec<bool>,
     ping: Ping,
     leaving_groups: bool,
+    /// Something came in this round that the heart has not decided on.
+    news: bool,
 }
 
 /// What the last wait found readable, of what can wait for the next round.
@@ -46,6 +48,7 @@ pub struct BeatThread {
 struct Ready {
     netlink: bool,
     inbox: bool,
+    arp: bool,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +70,7 @@ impl BeatThread {
             usable,
             ping: Ping::default(),
             leaving_groups: false,
+            news: true,
         }
     }
 
@@ -120,6 +124,7 @@ impl BeatThread {
         let mut readable = fds.iter().map(|fd| !fd.revents().is_empty());
         ready.netlink |= readable.next().unwrap_or(true);
         ready.inbox = readable.next().unwrap_or(true);
+        ready.arp = readable.next().unwrap_or(true);
         ready
     }
 
@@ -132,7 +137,9 @@ impl BeatThread {
         for index in 0..self.edges.links.len() {
             self.drain_link(LinkId(index as u8));
         }
-        self.drain_arp();
+        if ready.arp || self.heart.is_probing() {
+            self.drain_arp();
+        }
         if ready.inbox {
             self.drain_inbox();
         }
@@ -140,6 +147,7 @@ impl BeatThread {
     }
 
     fn drain_netlink(&mut self) {
+        self.news = true;
         let changes = self.edges.netlink.drain();
         if changes.is_empty() {
             return;
@@ -211,13 +219,16 @@ impl BeatThread {
         };
         let dropped = match message {
             Ok(message) => match self.heart.hear(id, &message) {
-                Heard::News(_) | Heard::Duplicate => None,
+                Heard::News(_) => None,
+                // The other link's copy changes nothing: no reason to decide anew.
+                Heard::Duplicate => return,
                 Heard::Stranger { .. } => Some(Dropped::Stranger),
                 Heard::Replay => Some(Dropped::Replay),
                 Heard::UnknownSender | Heard::OwnName => Some(Dropped::Sender),
             },
             Err(dropped) => Some(dropped),
         };
+        self.news = true;
         self.count(id, dropped);
     }
 
@@ -246,6 +257,7 @@ impl BeatThread {
     }
 
     fn drain_arp(&mut self) {
+        self.news = true;
         while let Some(seen) = self.edges.arp.receive(self.edges.netlink.table()) {
             let config = self.edges.config.clone();
             for id in config.group_ids() {
@@ -259,6 +271,7 @@ impl BeatThread {
     }
 
     fn drain_inbox(&mut self) {
+        self.news = true;
         let messages: Vec<ToBeat> = self.inbox.drain().collect();
         for message in messages {
             match message {
@@ -287,6 +300,7 @@ impl BeatThread {
         if now < self.ping.due {
             return;
         }
+        self.news = true;
         self.ping.due = now + PING_INTERVAL;
         self.ping.sent += 1;
         // Without room it is not answered either, which is what we want to know.
@@ -300,6 +314,10 @@ impl BeatThread {
 
     /// Decides and performs until nothing more follows at once.
     fn act(&mut self) {
+        let due = self.heart.next_deadline().is_some_and(|at| at <= clock::now());
+        if !std::mem::take(&mut self.news) && !due {
+            return;
+        }
         self.edges.retry();
         for _ in 0..ROUNDS_MAX {
             let actions = self.heart.decide(clock::now());

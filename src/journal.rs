@@ -21,7 +21,7 @@ const WAITING: usize = 4096;
 /// Where the environment asks for every heartbeat: `HAFAILOVER_LOG=debug`.
 const LEVEL_VARIABLE: &str = "HAFAILOVER_LOG";
 /// How soon a loss is reported when no further entry comes.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(10);
 
 /// The end that writes. Never waits for anything; cheap to clone.
 #[derive(Clone, Debug)]

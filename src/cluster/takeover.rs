@@ -228,6 +228,11 @@ impl Cluster {
         (at > self.now).then_some(at)
     }
 
+    /// Whether answers of the network may matter in this round.
+    pub fn is_probing(&self) -> bool {
+        self.groups.iter().any(|group| group.probing.asked.is_some())
+    }
+
     pub(super) fn probe_answered(&mut self, id: GroupId, index: usize, mac: [u8; 6]) {
         let now = self.now;
         if self.group(id).probing.asked.is_none() {
