@@ -44,7 +44,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 /// While something waits that nothing else wakes us for: messages that found no room, the beat thread's last words.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the groups' files are compared with what systemd has loaded; right before a start it is done anyway.
-const GUARD_INTERVAL: Duration = Duration::from_secs(15);
+const GUARD_INTERVAL: Duration = Duration::from_secs(60);
 /// How often systemd is asked for more time while groups are handed over.
 const EXTEND_INTERVAL: Duration = Duration::from_secs(5);
 /// A hand-over may take this long beyond the groups' own times; then systemd's patience counts, and cleans up behind us.
