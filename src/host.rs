@@ -229,7 +229,6 @@ impl Host {
             ToHost::VerifyStopped { op, group } => self.members.verify(&mut self.tasks, op, group),
             ToHost::Inspect { op, group } => self.members.inspect(&mut self.tasks, op, group),
             ToHost::Save(saved) => self.saver.save(saved),
-            ToHost::Report(change) => self.journal.report(change),
             ToHost::Reply { request, answer } => self.questions.reply(request, answer),
             ToHost::Status { request, status } => self.questions.status(request, *status),
             ToHost::Headline(text) => notify::status(&text),

@@ -77,7 +77,7 @@ pub enum Action {
     },
     /// Keep on disk, when there is time. Later ones replace earlier ones.
     Save(Saved),
-    /// Tell the journal, the bus and `STATUS=`.
+    /// Tell the journal.
     Report(Change),
     Reply {
         request: RequestId,

@@ -72,6 +72,8 @@ struct Current {
 pub struct Peer {
     pub state: PeerState,
     pub last_heard: Time,
+    /// The last message that any link brought for the first time, news or not.
+    last_copy: Time,
     /// Own lateness since it was last heard: its silence was partly ours.
     pub lateness: Duration,
     pub boot: Option<BootId>,
@@ -131,6 +133,7 @@ impl View {
         let peer = || Peer {
             state: PeerState::Unheard,
             last_heard: now,
+            last_copy: now,
             lateness: Duration::ZERO,
             boot: None,
             joined: false,
@@ -212,7 +215,10 @@ impl View {
             .map(|echo| echo.sequence);
         let heard = peer.place(node, message, echoed, mine.1);
         if matches!(heard, Heard::News(_) | Heard::Duplicate) {
-            peer.note_link(now, node, link, message.sequence, changes);
+            let first = peer.note_link(now, node, link, message.sequence, changes);
+            if first {
+                peer.last_copy = now;
+            }
         }
         if let Heard::News(_) = heard {
             peer.take(now, node, config, message, changes);
@@ -224,7 +230,7 @@ impl View {
     /// Notices silence: warntime, deadtime, and links that a peer no longer uses.
     pub fn expire(&mut self, now: Time, timing: &Timing, changes: &mut Vec<Change>) {
         for (node, peer) in &mut self.peers {
-            let silence = now.since(peer.last_heard.max(self.woke) + peer.lateness);
+            let silence = now.since(peer.silent_since(self.woke));
             if peer.state == PeerState::Alive && silence >= timing.warntime {
                 peer.state = PeerState::Late;
                 changes.push(Change::NodeLate { node: *node, interval: now.since(peer.last_heard) });
@@ -249,8 +255,8 @@ impl View {
     /// When `expire` has something to do next.
     pub fn next_silence(&self, timing: &Timing) -> Option<Time> {
         let peers = self.peers.values().filter_map(|peer| match peer.state {
-            PeerState::Alive => Some(peer.last_heard.max(self.woke) + peer.lateness + timing.warntime),
-            PeerState::Late => Some(peer.last_heard.max(self.woke) + peer.lateness + timing.deadtime),
+            PeerState::Alive => Some(peer.silent_since(self.woke) + timing.warntime),
+            PeerState::Late => Some(peer.silent_since(self.woke) + timing.deadtime),
             _ => None,
         });
         let links = self.peers.values().filter(|peer| peer.state != PeerState::Left).flat_map(|peer| {
@@ -309,11 +315,12 @@ impl Peer {
         Heard::Stranger { new }
     }
 
-    fn note_link(&mut self, now: Time, node: NodeId, link: LinkId, sequence: u64, changes: &mut Vec<Change>) {
-        let Some(on) = self.links.get_mut(&link) else { return };
+    /// Answers whether this link had not brought this message, nor a newer one, before.
+    fn note_link(&mut self, now: Time, node: NodeId, link: LinkId, sequence: u64, changes: &mut Vec<Change>) -> bool {
+        let Some(on) = self.links.get_mut(&link) else { return false };
         if sequence <= on.highest {
             on.duplicates += 1;
-            return;
+            return false;
         }
         if on.highest > 0 {
             on.lost += sequence - on.highest - 1;
@@ -326,6 +333,12 @@ impl Peer {
             changes.push(Change::LinkHeard { link, peer: node, silence });
         }
         on.last_heard = Some(now);
+        true
+    }
+
+    /// Since when it is silent, on all links: a copy that a slower link brought once was heard too, though it is no news.
+    fn silent_since(&self, woke: Time) -> Time {
+        self.last_heard.max(self.last_copy).max(woke) + self.lateness
     }
 
     /// Takes over what a new message says.

@@ -1,6 +1,6 @@
 //! What the beat thread and the host thread say to each other: bounded channels, `try_send`, nobody waits.
 
-use crate::cluster::{Answer, Change, Event, OpId, RequestId, Saved, Status};
+use crate::cluster::{Answer, Event, OpId, RequestId, Saved, Status};
 use crate::config::model::GroupId;
 use crate::wire::seal::KeySet;
 use rustix::event::{EventfdFlags, eventfd};
@@ -30,7 +30,6 @@ pub enum ToHost {
         group: GroupId,
     },
     Save(Saved),
-    Report(Change),
     Reply {
         request: RequestId,
         answer: Answer,
