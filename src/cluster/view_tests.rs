@@ -11,6 +11,7 @@ const LINK: LinkId = LinkId(0);
 
 fn config() -> Config {
     let node = |name: &str, tag| NodeConfig { name: name.into(), tag };
+    let link = |name: &str| LinkConfig { name: name.into(), interface: name.into(), port: 694, peers: BTreeMap::new() };
     let millis = Duration::from_millis;
     Config {
         cluster: "test".into(),
@@ -18,7 +19,7 @@ fn config() -> Config {
         nodes: vec![node("alpha", ME), node("beta", PEER)],
         me: NodeId(0),
         timing: Timing { keepalive: millis(100), warntime: millis(200), deadtime: millis(300), initdead: millis(1000) },
-        links: vec![LinkConfig { name: "hb0".into(), interface: "hb0".into(), port: 694, peers: BTreeMap::new() }],
+        links: ["hb0", "hb1"].map(link).to_vec(),
         takeover: TakeoverConfig { proof: ProofPolicy::Silence, delay: Duration::ZERO },
         groups: Vec::new(),
         cluster_digest: 0,
@@ -41,6 +42,10 @@ impl Ear {
 
     /// A message of `incarnation` that echoes `echo` of ours.
     fn hear(&mut self, at: u64, incarnation: u64, sequence: u64, echo: Option<u64>) -> Heard {
+        self.hear_on(LINK, at, incarnation, sequence, echo)
+    }
+
+    fn hear_on(&mut self, link: LinkId, at: u64, incarnation: u64, sequence: u64, echo: Option<u64>) -> Heard {
         let echo = echo.map(|sequence| Echo { node: ME, incarnation: MINE, sequence });
         let message = Message {
             cluster_tag: 1,
@@ -56,7 +61,7 @@ impl Ear {
             groups: Vec::new(),
         };
         let now = Time(at * 1_000_000);
-        self.view.hear(now, &self.config, (MINE, self.sequence), LINK, &message, &mut Vec::new())
+        self.view.hear(now, &self.config, (MINE, self.sequence), link, &message, &mut Vec::new())
     }
 
     fn peer(&self) -> &Peer {
@@ -90,6 +95,18 @@ fn the_same_message_again_shows_only_that_a_link_works() {
     let (config, mut changes) = (config(), Vec::new());
     ear.view.expire(Time(300_000_000), &config.timing, &mut changes);
     assert_eq!(ear.peer().state, PeerState::Lost, "a repeated message keeps nobody alive");
+}
+
+#[test]
+fn silence_is_silence_on_all_links_and_a_copy_counts_once_on_each() {
+    let (mut ear, config, mut changes) = (Ear::new(), config(), Vec::new());
+    ear.hear(0, 7, 20, Some(50));
+    assert_eq!(ear.hear_on(LinkId(1), 250, 7, 20, Some(50)), Heard::Duplicate);
+    assert_eq!(ear.hear_on(LinkId(1), 400, 7, 20, Some(50)), Heard::Duplicate);
+    ear.view.expire(Time(500_000_000), &config.timing, &mut changes);
+    assert_eq!(ear.peer().state, PeerState::Late);
+    ear.view.expire(Time(550_000_000), &config.timing, &mut changes);
+    assert_eq!(ear.peer().state, PeerState::Lost);
 }
 
 #[test]
