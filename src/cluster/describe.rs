@@ -174,7 +174,9 @@ impl Cluster {
             });
         }
         for node in &config.nodes {
+            let unheard = self.view.peer(*node).is_some_and(|peer| !peer.state.heard());
             let fitness = match self.fitness(id, *node) {
+                _ if unheard => "is not heard",
                 Fitness::Good => "can run it",
                 Fitness::Poor => "cannot run it now",
                 Fitness::Never => "must not run it",
