@@ -203,6 +203,7 @@ impl BeatThread {
             let Some(length) = self.edges.links[index].receive(&mut buffer) else { return };
             self.packet(id, &buffer[..length]);
         }
+        self.heart.leave_unread();
     }
 
     fn packet(&mut self, id: LinkId, packet: &[u8]) {

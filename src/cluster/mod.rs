@@ -60,6 +60,8 @@ pub struct Cluster {
     expected: Option<Time>,
     /// When this round began, and so began to read: what came later is not known yet.
     read_at: Time,
+    /// Packets still wait on a link: nobody counts as silent in this round.
+    unread: bool,
     sequence: u64,
     ops: u64,
     joined: bool,
@@ -112,6 +114,7 @@ impl Cluster {
             now,
             expected: None,
             read_at: now,
+            unread: false,
             sequence: 0,
             ops: 0,
             joined: config.nodes.len() < 2,
@@ -147,6 +150,7 @@ impl Cluster {
         let late = self.expected.map_or(Duration::ZERO, |expected| now.since(expected));
         self.now = now;
         self.read_at = now;
+        self.unread = false;
         if late.is_zero() {
             return;
         }
@@ -161,6 +165,11 @@ impl Cluster {
             self.report(Change::Slept { gap: late });
         }
         self.expected = None;
+    }
+
+    /// A link brought more than one round reads: what a peer said may be among the rest.
+    pub fn leave_unread(&mut self) {
+        self.unread = true;
     }
 
     /// Takes one event in. Silence never expires here.
@@ -247,7 +256,9 @@ impl Cluster {
         }
         let mut changes = Vec::new();
         // Only what was silent when this round began to read was silent: a stall since then is this node's own.
-        self.view.expire(self.read_at, &self.config.timing, &mut changes);
+        if !self.unread {
+            self.view.expire(self.read_at, &self.config.timing, &mut changes);
+        }
         for change in changes {
             if let Change::NodeLost { node, .. } = change {
                 self.groups.iter_mut().filter(|group| group.rival == Some(node)).for_each(|group| group.rival = None);

@@ -60,7 +60,7 @@ impl Cluster {
         if self.asleep {
             return Gate::Wait("this node was asleep and listens first".into());
         }
-        if self.now.since(self.read_at) > self.config.timing.keepalive {
+        if self.unread || self.now.since(self.read_at) > self.config.timing.keepalive {
             return Gate::Wait("this node was held up and reads first".into());
         }
         let group = self.group(id);
