@@ -17,7 +17,7 @@
 //!
 //! The flow of a packet: `links::udp` receives bytes → `wire::open` checks the key and decodes →
 //! `Cluster::fold` puts it into the `view` → `Cluster::decide` expires silence, asks `placement` who
-//! should own each group, `takeover` whether this node may, and `group` for the next step →
+//! should own each group, `takeover` whether this node may, and `step` what comes next, which `group` words →
 //! actions → `perform` → netlink, D-Bus, announcements → their ends come back as events.
 
 pub mod beat;

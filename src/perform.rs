@@ -80,9 +80,9 @@ impl Edges {
                 self.inspecting.insert(op, group);
                 return self.order(op, ToHost::Inspect { op, group });
             }
-            Action::AddAddresses { op, group, adopt } => {
+            Action::AddAddresses { op, group } => {
                 let addresses = self.config.group(group).addresses.iter().collect::<Vec<_>>();
-                return Some(finished(op, outcome(self.netlink.add(&addresses, adopt))));
+                return Some(finished(op, outcome(self.netlink.add(&addresses, false))));
             }
             Action::RemoveAddresses { op, group } => {
                 let addresses = self.config.group(group).addresses.iter().collect::<Vec<_>>();

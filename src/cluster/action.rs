@@ -35,12 +35,11 @@ pub enum Action {
         op: OpId,
         group: GroupId,
     },
-    /// Add all addresses, in one go. With `adopt`, one that is there already is ours (a crash between the two);
-    /// without, it is a failure. Ends `Done` only if all are there; on failure those added by this call are removed again.
+    /// Add all addresses, in one go. One that is there already is not ours, which is a failure. Ends `Done` only if all are
+    /// there; on failure those added by this call are removed again.
     AddAddresses {
         op: OpId,
         group: GroupId,
-        adopt: bool,
     },
     /// Remove all addresses; one that is not there is `Done`.
     RemoveAddresses {

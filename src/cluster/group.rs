@@ -178,6 +178,8 @@ impl Cluster {
         group.phase = Phase::Starting { grant, step: StartStep::Hold, op: Some(op), since };
         group.started = since;
         group.probing = Probing::default();
+        // Where it is still wanted, the network is asked anew at once.
+        self.timers.disarm(Timer::Probe(id));
         self.out.push(Action::Hold { op, group: id, grant, phase: HeldPhase::Granted });
         self.report(Change::GroupStarting { group: id, epoch: grant.epoch, from, proof });
         self.speak = true;
@@ -277,7 +279,7 @@ impl Cluster {
         let op = self.op(timeout);
         self.out.push(match next {
             StartStep::Members => Action::StartMembers { op, group: id },
-            StartStep::Hold | StartStep::Addresses => Action::AddAddresses { op, group: id, adopt: false },
+            StartStep::Hold | StartStep::Addresses => Action::AddAddresses { op, group: id },
         });
         self.group_mut(id).phase = Phase::Starting { grant, step: next, op: Some(op), since };
     }

@@ -4,7 +4,7 @@
 //! [`Cluster::decide`] → actions; [`Cluster::next_deadline`] says when to come again at the latest.
 //!
 //! Effects follow from desired against actual, computed afresh in every round; none hangs on a transition. Order of the parts:
-//! `view` (what was heard) → `placement` (who should own) → `takeover` (may this node?) → `group` (the next step).
+//! `view` (what was heard) → `placement` (who should own) → `takeover` (may this node?) → `step` (what next) → `group` (how).
 
 pub mod action;
 mod command;
@@ -18,6 +18,7 @@ pub mod placement;
 pub mod report;
 mod say;
 pub mod status;
+mod step;
 pub mod takeover;
 pub mod time;
 mod timers;
@@ -31,15 +32,13 @@ pub use status::Status;
 pub use time::Time;
 pub use view::Heard;
 
-use crate::config::model::{Config, GroupId, LinkId, NodeId};
-use crate::wire::{Message, Role};
+use crate::config::model::{Config, GroupId, LinkId};
+use crate::wire::Message;
 use command::Waiting;
-use group::{Group, Phase, StopStep};
-use placement::Fitness;
+use group::Group;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use takeover::Gate;
 use timers::{Timer, Timers};
 use view::{PeerState, View};
 
@@ -358,126 +357,6 @@ impl Cluster {
         self.report(Change::Joined { alone });
     }
 
-    /// At most one step of one group, from what is to what should be.
-    fn step(&mut self, id: GroupId) {
-        let desired = self.desired(id);
-        self.group_mut(id).desired = desired;
-        if self.group(id).claim().is_some() {
-            return match self.must_stop(id, desired) {
-                Some(reason) => self.stop(id, reason),
-                None => {
-                    self.block(id, None);
-                    self.go_on_starting(id);
-                }
-            };
-        }
-        match &self.group(id).phase {
-            Phase::Idle => {}
-            // Whatever of it runs here has no right to: not even to be looked at first.
-            Phase::Unknown { held: Some((grant, _)), .. } if self.beaten(id, grant) => {
-                let grant = *grant;
-                let reason = "another node owns it under a higher epoch".to_string();
-                self.report(Change::GroupStopping { group: id, epoch: grant.epoch, reason });
-                return self.begin_stop(id, grant, StopStep::Revoke);
-            }
-            Phase::Unknown { found, .. } => return self.block(id, found.clone()),
-            // What could not be stopped has said so.
-            _ => return,
-        }
-        if desired != Some(self.config.me) {
-            if let Some(heir) = desired {
-                self.pass(id, heir);
-            }
-            let nowhere = desired.is_none() && self.joined && !self.leaving && !self.group(id).order.stopped;
-            return self.block(id, if nowhere { self.nowhere_reason(id) } else { None });
-        }
-        match self.gate(id) {
-            Gate::Start(proof) => {
-                self.block(id, None);
-                self.start(id, proof);
-            }
-            Gate::Wait(_) => self.block(id, None),
-            Gate::Blocked(reason) => self.block(id, Some(reason)),
-        }
-    }
-
-    fn must_stop(&self, id: GroupId, desired: Option<NodeId>) -> Option<String> {
-        let group = self.group(id);
-        let claim = group.claim()?;
-        let name = |node: NodeId| &self.config.node(node).name;
-        if let Some(record) = group.record.filter(|record| record.grant != claim) {
-            let (node, epoch) = (name(record.grant.node), record.grant.epoch.0);
-            return Some(format!("{node} owns it under the higher epoch {epoch}"));
-        }
-        if group.order.stopped {
-            return Some("an operator stopped it".into());
-        }
-        if let Some(met) = self.met_on_the_network(id) {
-            return Some(met);
-        }
-        if self.host_stopping {
-            return Some("this host is going down".into());
-        }
-        if self.leaving {
-            return Some("this node is leaving".into());
-        }
-        if let Some(reason) = &group.banned {
-            return Some(reason.clone());
-        }
-        // While another owner ends, this one stays: else nobody would own it for a while.
-        if group.rival.is_some() {
-            return None;
-        }
-        let ready = |node: &NodeId| self.view.peer(*node).is_some_and(|peer| peer.joined);
-        let to = desired.filter(|node| *node != self.config.me).filter(ready)?;
-        // Nobody is served by a stop that leads nowhere.
-        let reason = if group.move_to == Some(to) {
-            format!("an operator moves it to {}", name(to))
-        } else if self.fitness(id, self.config.me) < Fitness::Good {
-            format!("{}; {} can run it", self.unfit_reason(id).unwrap_or_default(), name(to))
-        } else {
-            format!("{} is preferred and well (Failback=yes)", name(to))
-        };
-        Some(reason)
-    }
-
-    /// Gives a group that this node keeps, and does not run, to the node that should own it.
-    fn pass(&mut self, id: GroupId, heir: NodeId) {
-        let heard = self.view.peer(heir).is_some_and(|peer| peer.state == PeerState::Alive && peer.joined);
-        let quiet = self
-            .view
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.state.heard())
-            .map(|(node, _)| node)
-            .all(|node| self.view.says(*node, id).is_none_or(|says| says.role == Role::Idle));
-        if self.keeper(id) != self.config.me
-            || !heard
-            || !quiet
-            || self.asleep
-            || self.timers.armed(Timer::PassAgain(id))
-        {
-            return;
-        }
-        let own = self.group(id).record.filter(|record| record.grant.node == self.config.me && record.heir.is_none());
-        // What was given to this node is given on under an epoch of its own, in which nothing ran.
-        let record = own.unwrap_or_else(|| Record::owned(self.new_grant(id)));
-        self.set_record(id, Record { released: true, heir: Some(heir), ..record });
-        self.timers.arm(Timer::PassAgain(id), self.now + self.config.timing.deadtime);
-        self.speak = true;
-    }
-
-    fn block(&mut self, id: GroupId, reason: Option<String>) {
-        if self.group(id).blocked == reason {
-            return;
-        }
-        match &reason {
-            Some(reason) => self.report(Change::GroupBlocked { group: id, reason: reason.clone() }),
-            None => self.report(Change::GroupUnblocked { group: id }),
-        }
-        self.group_mut(id).blocked = reason;
-    }
-
     fn set_record(&mut self, id: GroupId, record: Record) {
         self.group_mut(id).record = Some(record);
         self.unsaved = true;
@@ -496,3 +375,8 @@ impl Cluster {
         self.out.push(Action::Report(change));
     }
 }
+
+#[cfg(test)]
+mod heart_tests;
+#[cfg(test)]
+mod testing;

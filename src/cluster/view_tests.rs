@@ -1,30 +1,15 @@
 //! What counts as heard, and what a recorded packet can do: nothing.
 
 use super::*;
-use crate::config::model::{LinkConfig, NodeConfig, NodeTag, ProofPolicy, TakeoverConfig};
+use crate::cluster::testing::{ALPHA, LINK, MINE};
+use crate::config::model::NodeTag;
 use crate::wire::NodeFlags;
 
 const ME: NodeTag = NodeTag(1);
 const PEER: NodeTag = NodeTag(2);
-const MINE: Incarnation = Incarnation(100);
-const LINK: LinkId = LinkId(0);
 
 fn config() -> Config {
-    let node = |name: &str, tag| NodeConfig { name: name.into(), tag };
-    let link = |name: &str| LinkConfig { name: name.into(), interface: name.into(), port: 694, peers: BTreeMap::new() };
-    let millis = Duration::from_millis;
-    Config {
-        cluster: "test".into(),
-        cluster_tag: 1,
-        nodes: vec![node("alpha", ME), node("beta", PEER)],
-        me: NodeId(0),
-        timing: Timing { keepalive: millis(100), warntime: millis(200), deadtime: millis(300), initdead: millis(1000) },
-        links: ["hb0", "hb1"].map(link).to_vec(),
-        takeover: TakeoverConfig { proof: ProofPolicy::Silence, delay: Duration::ZERO },
-        groups: Vec::new(),
-        cluster_digest: 0,
-        groups_digest: 0,
-    }
+    crate::cluster::testing::config(ALPHA)
 }
 
 struct Ear {

@@ -233,9 +233,9 @@ impl Host {
         self.finished(op, Outcome::Inspected(actual))
     }
 
-    pub fn add_addresses(&mut self, now: Nanos, op: OpId, group: GroupId, adopt: bool, fails: bool) -> Later {
+    pub fn add_addresses(&mut self, now: Nanos, op: OpId, group: GroupId, fails: bool) -> Later {
         let real = &mut self.real[usize::from(group.0)];
-        if fails || (!adopt && real.addresses.contains(&true)) {
+        if fails || real.addresses.contains(&true) {
             return self.finished(op, Outcome::Failed("address is there already or refused".into()));
         }
         real.addresses.fill(true);

@@ -362,9 +362,9 @@ impl World {
                 let later = self.hosts[host].inspect(op, group, fails);
                 self.later(host, answer, later);
             }
-            Action::AddAddresses { op, group, adopt } => {
+            Action::AddAddresses { op, group } => {
                 self.timeline.note(now, Some(host), || format!("  add addresses of {}", group.0));
-                let later = self.hosts[host].add_addresses(now, op, group, adopt, fails);
+                let later = self.hosts[host].add_addresses(now, op, group, fails);
                 self.later(host, answer, later);
             }
             Action::RemoveAddresses { op, group } => {
