@@ -88,7 +88,7 @@ impl Edges {
                 let addresses = self.config.group(group).addresses.iter().collect::<Vec<_>>();
                 return Some(finished(op, outcome(self.netlink.remove(&addresses))));
             }
-            Action::RepairAddress { group, index } => self.repair(group, index),
+            Action::RepairAddress { op, group, index } => return Some(self.repair(op, group, index)),
             Action::Announce { group } => self.for_each_address(group, |edges, address| {
                 let interface = edges.netlink.interface(&address.interface);
                 interface.map_or(Ok(()), |interface| edges.arp.announce(address, interface))
@@ -152,17 +152,16 @@ impl Edges {
         finished(op, outcome(result.map_err(explain)))
     }
 
-    fn repair(&mut self, group: GroupId, index: usize) {
+    /// Nobody waits for the announcement: the next round is its repetition.
+    fn repair(&mut self, op: OpId, group: GroupId, index: usize) -> Event {
         let config = self.config.clone();
         let address = &config.group(group).addresses[index];
-        let result = self.netlink.add(&[address], true).map_err(|error| error.to_string());
-        let announced = result.and_then(|()| match self.netlink.interface(&address.interface) {
-            Some(interface) => self.arp.announce(address, interface).map_err(|error| error.to_string()),
-            None => Ok(()),
-        });
-        if let Err(error) = announced {
-            self.journal.note(Level::Warning, format!("{} could not be put back: {error}", address.address));
+        let added = self.netlink.add(&[address], true);
+        if let (Ok(()), Some(interface)) = (&added, self.netlink.interface(&address.interface)) {
+            let announced = self.arp.announce(address, interface);
+            self.journal.debug(|| format!("{} announced after its repair: {announced:?}", address.address));
         }
+        finished(op, outcome(added))
     }
 
     fn for_each_address(

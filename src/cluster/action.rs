@@ -48,6 +48,7 @@ pub enum Action {
     },
     /// Put one address back that was removed behind our back.
     RepairAddress {
+        op: OpId,
         group: GroupId,
         index: usize,
     },

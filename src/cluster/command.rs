@@ -174,10 +174,18 @@ impl Cluster {
             }
             Waiting::Started { .. } => match (running, &group.blocked) {
                 (Some(owner), _) => Some(Answer::Done(format!("{name} runs on {}", node(owner)))),
-                (None, Some(reason)) => Some(Answer::Failed(format!("{name} does not start: {reason}"))),
+                // A peer that has not heard the order may still say what it forbids.
+                (None, Some(reason)) if self.order_heard(id) => {
+                    Some(Answer::Failed(format!("{name} does not start: {reason}")))
+                }
                 _ => None,
             },
         }
+    }
+
+    fn order_heard(&self, id: GroupId) -> bool {
+        let mut heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard());
+        heard.all(|(node, _)| self.view.says(*node, id).is_some_and(|says| says.order >= self.group(id).order))
     }
 
     pub(super) fn request_over(&mut self, request: RequestId) {

@@ -134,11 +134,11 @@ impl Cluster {
         let state = match &group.phase {
             Phase::Starting { .. } => "starting",
             Phase::Running { .. } => "running",
-            Phase::Stopping { failures: 0, .. } => "stopping",
+            Phase::Stopping(stopping) if stopping.failures == 0 => "stopping",
             _ if group.blocked.is_some() => "blocked",
             _ if group.order.stopped => "stopped",
             _ if group.banned.is_some() => "banned",
-            Phase::Stopping { .. } => "stopping",
+            Phase::Stopping(_) => "stopping",
             Phase::Unknown { .. } | Phase::Idle => "inactive",
         };
         let addresses =
@@ -207,7 +207,7 @@ impl Cluster {
             return format!("stopped by an operator; start it with: hafailoverctl start {name}");
         }
         match (&group.phase, group.desired) {
-            (Phase::Stopping { .. }, _) => format!("{me} is stopping it"),
+            (Phase::Stopping(_), _) => format!("{me} is stopping it"),
             (_, Some(node)) if node != self.config.me => {
                 format!("{} should start it", self.config.node(node).name)
             }

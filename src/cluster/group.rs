@@ -1,38 +1,27 @@
-//! One group on this node: its phase, and at most one step at a time from what is to what should be.
-//! It must not know how steps are carried out, nor whether the network agrees: `takeover` says when it may start.
+//! One group on this node: its phase, how it starts, and what an earlier run of the daemon left of it.
+//! It must not know how steps are carried out, nor whether the network agrees: `takeover` says when it may start, `stop` how it ends.
 
 use super::action::{Action, OpId};
 use super::event::{Actual, HeldPhase, Outcome};
 use super::grant::{Grant, Order, Record};
 use super::report::Change;
+use super::stop::{Stop, Stopping};
 use super::takeover::{Probing, Proof};
 use super::time::Time;
 use super::timers::Timer;
 use super::{Cluster, Epoch};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// An action other than starting and stopping members has this long to end.
-const OP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const OP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The manager's own timeout for a job ends first; this much later the answer is given up.
-const MEMBER_MARGIN: Duration = Duration::from_secs(2);
-/// A stop that was not confirmed is tried again after this, doubled each time, up to the second figure.
-const STOP_AGAIN: Duration = Duration::from_secs(1);
-const STOP_AGAIN_MAX: Duration = Duration::from_secs(30);
-/// A start whose end is unknown is tried again after this.
-const START_AGAIN: Duration = Duration::from_secs(2);
+pub(super) const MEMBER_MARGIN: Duration = Duration::from_secs(2);
+/// A start whose end is unknown, and a run whose addresses could not be kept, are tried again after this.
+pub(super) const START_AGAIN: Duration = Duration::from_secs(2);
 const INSPECT_AGAIN: Duration = Duration::from_millis(500);
-/// Gaps between announcements, growing: neighbours that missed the first ones, without a flood.
-const ANNOUNCE_GAPS: [Duration; 6] = [
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-    Duration::from_millis(1600),
-];
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Not looked at yet, or something is here that this daemon did not start (`found`).
@@ -53,13 +42,7 @@ pub(super) enum Phase {
     Running {
         grant: Grant,
     },
-    Stopping {
-        grant: Grant,
-        step: StopStep,
-        op: Option<OpId>,
-        since: Time,
-        failures: u32,
-    },
+    Stopping(Stopping),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,14 +50,6 @@ pub(super) enum StartStep {
     Hold,
     Addresses,
     Members,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StopStep {
-    Revoke,
-    Members,
-    Addresses,
-    Verify,
 }
 
 #[derive(Clone, Debug)]
@@ -100,7 +75,11 @@ pub(super) struct Group {
     /// When it was last started here.
     pub(super) started: Time,
     /// Rounds of announcements made since the last start of them.
-    announced: usize,
+    pub(super) announced: usize,
+    /// Addresses that are being put back.
+    pub(super) repairs: BTreeMap<OpId, usize>,
+    /// Addresses that could not be put back, and why.
+    pub(super) missing: BTreeMap<usize, String>,
     /// The target of a group without members is started and stopped beside the addresses, for show: its end decides nothing.
     pub(super) target: Option<OpId>,
 }
@@ -122,6 +101,8 @@ impl Group {
             desired: None,
             started: Time::default(),
             announced: 0,
+            repairs: BTreeMap::new(),
+            missing: BTreeMap::new(),
             target: None,
         }
     }
@@ -132,7 +113,7 @@ impl Group {
             Phase::Idle => Role::Idle,
             Phase::Starting { .. } => Role::Starting,
             Phase::Running { .. } => Role::Running,
-            Phase::Stopping { .. } => Role::Stopping,
+            Phase::Stopping(_) => Role::Stopping,
         }
     }
 
@@ -144,9 +125,9 @@ impl Group {
         }
     }
 
-    fn op(&self) -> Option<OpId> {
+    pub(super) fn op(&self) -> Option<OpId> {
         match self.phase {
-            Phase::Unknown { op, .. } | Phase::Stopping { op, .. } | Phase::Starting { op, .. } => op,
+            Phase::Unknown { op, .. } | Phase::Stopping(Stopping { op, .. }) | Phase::Starting { op, .. } => op,
             Phase::Idle | Phase::Running { .. } => None,
         }
     }
@@ -155,15 +136,18 @@ impl Group {
 impl Cluster {
     /// Looks at a group whose state here is not known.
     pub(super) fn inspect(&mut self, id: GroupId) {
+        if !matches!(self.group(id).phase, Phase::Unknown { .. }) {
+            return;
+        }
         let new = self.op(OP_TIMEOUT);
-        if let Phase::Unknown { op, .. } = &mut self.groups[usize::from(id.0)].phase {
+        if let Phase::Unknown { op, .. } = &mut self.group_mut(id).phase {
             *op = Some(new);
             self.out.push(Action::Inspect { op: new, group: id });
         }
     }
 
     /// The next epoch, for this node: recorded before anything is started (rule 14).
-    pub(super) fn new_grant(&mut self, id: GroupId) -> Grant {
+    pub(super) fn new_grant(&self, id: GroupId) -> Grant {
         let epoch = self.group(id).record.map_or(Epoch(0), |record| record.grant.epoch);
         Grant { epoch: Epoch(epoch.0.saturating_add(1)), node: self.config.me, boot: self.identity.boot }
     }
@@ -177,48 +161,13 @@ impl Cluster {
         let group = self.group_mut(id);
         group.phase = Phase::Starting { grant, step: StartStep::Hold, op: Some(op), since };
         group.started = since;
+        group.missing.clear();
         group.probing = Probing::default();
         // Where it is still wanted, the network is asked anew at once.
         self.timers.disarm(Timer::Probe(id));
         self.out.push(Action::Hold { op, group: id, grant, phase: HeldPhase::Granted });
         self.report(Change::GroupStarting { group: id, epoch: grant.epoch, from, proof });
         self.speak = true;
-    }
-
-    pub(super) fn stop(&mut self, id: GroupId, reason: String) {
-        let Some(grant) = self.group(id).claim() else { return };
-        if let Some(op) = self.group(id).op() {
-            self.timers.disarm(Timer::Op(op));
-        }
-        self.timers.disarm(Timer::Announce(id));
-        self.report(Change::GroupStopping { group: id, epoch: grant.epoch, reason });
-        self.begin_stop(id, grant, StopStep::Revoke);
-    }
-
-    pub(super) fn begin_stop(&mut self, id: GroupId, grant: Grant, step: StopStep) {
-        let since = self.now;
-        self.group_mut(id).phase = Phase::Stopping { grant, step, op: None, since, failures: 0 };
-        self.stop_step(id);
-        self.speak = true;
-    }
-
-    /// Asks for the step that a stopping group has come to.
-    pub(super) fn stop_step(&mut self, id: GroupId) {
-        let Phase::Stopping { grant, step, .. } = self.group(id).phase else { return };
-        let timeout = match step {
-            StopStep::Members | StopStep::Verify => self.config.group(id).timeout_stop + MEMBER_MARGIN,
-            StopStep::Revoke | StopStep::Addresses => OP_TIMEOUT,
-        };
-        let new = self.op(timeout);
-        self.out.push(match step {
-            StopStep::Revoke => Action::Hold { op: new, group: id, grant, phase: HeldPhase::Stopping },
-            StopStep::Members => Action::StopMembers { op: new, group: id },
-            StopStep::Addresses => Action::RemoveAddresses { op: new, group: id },
-            StopStep::Verify => Action::VerifyStopped { op: new, group: id },
-        });
-        if let Phase::Stopping { op, .. } = &mut self.group_mut(id).phase {
-            *op = Some(new);
-        }
     }
 
     /// An action ended, by answer or by deadline.
@@ -228,14 +177,15 @@ impl Cluster {
             group.target = None;
             return;
         }
+        if self.put_back(op, &outcome) {
+            return;
+        }
         // A late or repeated answer finds nobody waiting for it.
         let Some(id) = self.groups.iter().find(|group| group.op() == Some(op)).map(|group| group.id) else { return };
         match self.group(id).phase.clone() {
             Phase::Unknown { held, .. } => self.inspected(id, held, outcome),
             Phase::Starting { grant, step, since, .. } => self.started_step(id, grant, step, since, outcome),
-            Phase::Stopping { grant, step, since, failures, .. } => {
-                self.stopped_step(id, grant, step, since, failures, outcome);
-            }
+            Phase::Stopping(stopping) => self.stopped_step(id, stopping, outcome),
             Phase::Idle | Phase::Running { .. } => {}
         }
     }
@@ -246,13 +196,13 @@ impl Cluster {
             Outcome::Failed(reason) => {
                 self.report(Change::GroupStartFailed { group: id, reason: reason.clone() });
                 self.ban(id, format!("its start failed: {reason}"));
-                self.stop(id, format!("its start failed: {reason}"));
+                self.stop(id, Stop::plain(format!("its start failed: {reason}")));
             }
             // Unknown is not failed: no ban, but not at once again either.
             Outcome::Refused(reason) | Outcome::Unknown(reason) => {
                 self.report(Change::GroupStartFailed { group: id, reason: reason.clone() });
                 self.timers.arm(Timer::StartAgain(id), self.now + START_AGAIN);
-                self.stop(id, format!("its start did not come to an end: {reason}"));
+                self.stop(id, Stop::plain(format!("its start did not come to an end: {reason}")));
             }
             Outcome::Inspected(_) => {}
         }
@@ -261,6 +211,10 @@ impl Cluster {
     /// Takes the step after one that is done.
     pub(super) fn go_on_starting(&mut self, id: GroupId) {
         let Phase::Starting { grant, step, op: None, since } = self.group(id).phase else { return };
+        // Who slept listens first: another may own it by now.
+        if self.asleep {
+            return;
+        }
         let config = self.config.clone();
         let config = config.group(id);
         let next = match step {
@@ -291,52 +245,6 @@ impl Cluster {
         self.speak = true;
     }
 
-    fn stopped_step(
-        &mut self,
-        id: GroupId,
-        grant: Grant,
-        step: StopStep,
-        since: Time,
-        failures: u32,
-        outcome: Outcome,
-    ) {
-        if let Outcome::Failed(reason) | Outcome::Refused(reason) | Outcome::Unknown(reason) = outcome {
-            // Nothing is released. The same step again, for ever: the group may be running here.
-            self.report(Change::StopUnconfirmed { group: id, reason: reason.clone() });
-            let wait = (STOP_AGAIN * 2_u32.saturating_pow(failures.min(8))).min(STOP_AGAIN_MAX);
-            self.timers.arm(Timer::StopAgain(id), self.now + wait);
-            let group = self.group_mut(id);
-            group.phase = Phase::Stopping { grant, step, op: None, since, failures: failures + 1 };
-            group.blocked = Some(format!("a stop could not be confirmed: {reason}"));
-            return;
-        }
-        let members = !self.config.group(id).members.is_empty();
-        let next = match step {
-            StopStep::Revoke if members => StopStep::Members,
-            StopStep::Revoke => {
-                let op = self.op(OP_TIMEOUT);
-                self.group_mut(id).target = Some(op);
-                self.out.push(Action::StopMembers { op, group: id });
-                StopStep::Addresses
-            }
-            StopStep::Members => StopStep::Addresses,
-            // Something may have started a member while its addresses went.
-            StopStep::Addresses if members => StopStep::Verify,
-            StopStep::Addresses | StopStep::Verify => return self.stopped(id, grant, since),
-        };
-        self.group_mut(id).phase = Phase::Stopping { grant, step: next, op: None, since, failures };
-        self.stop_step(id);
-    }
-
-    /// Every stop is confirmed: the release.
-    fn stopped(&mut self, id: GroupId, grant: Grant, since: Time) {
-        self.group_mut(id).phase = Phase::Idle;
-        self.out.push(Action::Forget { group: id });
-        self.report(Change::GroupReleased { group: id, epoch: grant.epoch, took: self.now.since(since) });
-        self.settle_record(id);
-        self.speak = true;
-    }
-
     /// A record that names this node while nothing runs here is a release, whichever boot it is of (rule 10).
     pub(super) fn settle_record(&mut self, id: GroupId) {
         let group = self.group(id);
@@ -362,10 +270,14 @@ impl Cluster {
             Some((grant, HeldPhase::Granted)) if !self.died && self.adoptable(id, &grant, &actual) => {
                 self.adopt(id, grant, &actual);
             }
-            Some((grant, _)) => {
-                let reason = "the daemon died while it was starting or stopping".to_string();
-                self.report(Change::GroupStopping { group: id, epoch: grant.epoch, reason });
-                self.begin_stop(id, grant, StopStep::Revoke);
+            Some((grant, phase)) => {
+                let reason = match phase {
+                    _ if self.died => "the daemon died for good",
+                    HeldPhase::Granted => "not all of it is left of what the last daemon ran",
+                    HeldPhase::Stopping => "the last daemon was stopping it",
+                };
+                let contested = self.beaten(id, &grant);
+                self.begin_stop(id, grant, Stop { reason: reason.into(), contested });
             }
             None if actual.any_active || !actual.addresses.is_empty() => {
                 let found = Some(self.describe_found(id, &actual));
@@ -398,7 +310,7 @@ impl Cluster {
         self.report(Change::GroupAdopted { group: id, epoch: grant.epoch });
         for index in 0..self.config.group(id).addresses.len() {
             if !actual.addresses.contains(&index) {
-                self.out.push(Action::RepairAddress { group: id, index });
+                self.repair(id, index);
             }
         }
         self.speak = true;
@@ -431,53 +343,24 @@ impl Cluster {
         self.report(Change::GroupBanned { group: id, reason });
     }
 
-    pub(super) fn announce_anew(&mut self, id: GroupId) {
-        if !self.config.group(id).addresses.is_empty() {
-            self.group_mut(id).announced = 0;
-            self.announce(id);
-        }
-    }
-
-    pub(super) fn announce(&mut self, id: GroupId) {
-        let group = self.group_mut(id);
-        if !matches!(group.phase, Phase::Running { .. }) {
-            return;
-        }
-        let gap = ANNOUNCE_GAPS.get(group.announced).copied();
-        group.announced += 1;
-        self.out.push(Action::Announce { group: id });
-        if let Some(gap) = gap {
-            self.timers.arm(Timer::Announce(id), self.now + gap);
-        }
-    }
-
-    /// Its addresses should be here: one that is missing was removed by somebody else.
-    pub fn has_its_addresses(&self, id: GroupId) -> bool {
-        matches!(self.group(id).phase, Phase::Running { .. } | Phase::Starting { step: StartStep::Members, .. })
-    }
-
-    pub(super) fn address_lost(&mut self, id: GroupId, index: usize) {
-        if self.has_its_addresses(id) {
-            self.out.push(Action::RepairAddress { group: id, index });
-            self.report(Change::AddressRepaired { group: id, index });
-        }
-    }
-
     pub(super) fn member_down(&mut self, id: GroupId, unit: String, reason: String) {
-        // While starting, the start itself finds out; while stopping it is meant.
-        if !matches!(self.group(id).phase, Phase::Running { .. }) {
+        // While starting, the start itself finds out, until it is over; while stopping it is meant.
+        if !matches!(
+            self.group(id).phase,
+            Phase::Running { .. } | Phase::Starting { step: StartStep::Members, op: None, .. }
+        ) {
             return;
         }
         self.report(Change::MemberDown { group: id, unit: unit.clone(), reason: reason.clone() });
         self.ban(id, format!("{unit} stopped: {reason}"));
-        self.stop(id, format!("{unit} stopped: {reason}"));
+        self.stop(id, Stop::plain(format!("{unit} stopped: {reason}")));
     }
 
     pub(super) fn timed_out(&mut self, op: OpId) {
         self.finished(op, Outcome::Unknown("no answer in time".into()));
     }
 
-    fn op(&mut self, timeout: Duration) -> OpId {
+    pub(super) fn op(&mut self, timeout: Duration) -> OpId {
         self.ops += 1;
         let op = OpId(self.ops);
         self.timers.arm(Timer::Op(op), self.now + timeout);

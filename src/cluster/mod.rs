@@ -19,9 +19,11 @@ pub mod report;
 mod say;
 pub mod status;
 mod step;
+mod stop;
 pub mod takeover;
 pub mod time;
 mod timers;
+mod upkeep;
 mod view;
 
 pub use action::{Action, Answer, OpId, RequestId};
@@ -59,8 +61,10 @@ pub struct Cluster {
     expected: Option<Time>,
     /// When this round began, and so began to read: what came later is not known yet.
     read_at: Time,
-    /// Packets still wait on a link: nobody counts as silent in this round.
+    /// A link brought more in this round than was read.
     unread: bool,
+    /// Since when that has been so, round after round: until a deadtime has passed, nobody counts as silent.
+    flooded: Option<Time>,
     sequence: u64,
     ops: u64,
     joined: bool,
@@ -114,6 +118,7 @@ impl Cluster {
             expected: None,
             read_at: now,
             unread: false,
+            flooded: None,
             sequence: 0,
             ops: 0,
             joined: config.nodes.len() < 2,
@@ -146,10 +151,14 @@ impl Cluster {
     /// it will read before it speaks.
     pub fn begin(&mut self, now: Time) {
         let now = now.max(self.now);
-        let late = self.expected.map_or(Duration::ZERO, |expected| now.since(expected));
+        // A deadline may have moved since: what a slower link brought puts the end of a silence off.
+        let expected = self.expected.map(|expected| self.next_deadline().map_or(expected, |next| next.max(expected)));
+        let late = expected.map_or(Duration::ZERO, |expected| now.since(expected));
         self.now = now;
         self.read_at = now;
-        self.unread = false;
+        if !std::mem::take(&mut self.unread) {
+            self.flooded = None;
+        }
         if late.is_zero() {
             return;
         }
@@ -166,9 +175,15 @@ impl Cluster {
         self.expected = None;
     }
 
-    /// A link brought more than one round reads: what a peer said may be among the rest.
+    /// A link brought more than one round reads: what a peer said may be among the rest. For a deadtime; who floods a link for
+    /// longer must not keep a dead owner alive.
     pub fn leave_unread(&mut self) {
         self.unread = true;
+        self.flooded.get_or_insert(self.now);
+    }
+
+    fn has_unread(&self) -> bool {
+        self.unread && self.flooded.is_some_and(|since| self.now.since(since) < self.config.timing.deadtime)
     }
 
     /// Takes one event in. Silence never expires here.
@@ -194,7 +209,9 @@ impl Cluster {
             Event::ProbeAnswer { group, index, mac } => self.probe_answered(group, index, mac),
             Event::Guard { group, fault } => self.guard(group, fault),
             Event::MemberDown { group, unit, reason } => self.member_down(group, unit, reason),
-            Event::TargetStopped { group } => self.order(group, true),
+            // Of a group that runs elsewhere it is a late word about what was stopped here.
+            Event::TargetStopped { group } if self.group(group).claim().is_some() => self.order(group, true),
+            Event::TargetStopped { .. } => {}
             Event::HostStopping if !self.host_stopping => {
                 self.host_stopping = true;
                 self.speak = true;
@@ -229,13 +246,11 @@ impl Cluster {
         let mine = (self.identity.incarnation, self.sequence);
         let config = self.config.clone();
         let heard = self.view.hear(self.now, &config, mine, link, message, &mut changes);
+        let mut returned = false;
         for change in changes {
             // One that came (back) should hear us before our next heartbeat is due.
             self.speak |= matches!(change, Change::NodeJoined { .. } | Change::NodeReturned { .. });
-            if let Change::NodeReturned { restarted: false, .. } = change {
-                // What was cut may have been cut from its neighbours too, and they may know another owner.
-                config.group_ids().for_each(|id| self.announce_anew(id));
-            }
+            returned |= matches!(change, Change::NodeReturned { restarted: false, .. });
             self.report(change);
         }
         match heard {
@@ -243,6 +258,12 @@ impl Cluster {
             Heard::Stranger { new } => self.speak |= new,
             Heard::OwnName => self.report(Change::NameTaken { node: config.me }),
             Heard::Duplicate | Heard::Replay | Heard::UnknownSender => {}
+        }
+        // What was cut may have been cut from its neighbours too, and they may know another owner. Rightly, where this one is beaten.
+        for id in config.group_ids().filter(|_| returned) {
+            if self.group(id).claim().is_some_and(|grant| !self.beaten(id, &grant)) {
+                self.announce_anew(id);
+            }
         }
         heard
     }
@@ -255,7 +276,7 @@ impl Cluster {
         }
         let mut changes = Vec::new();
         // Only what was silent when this round began to read was silent: a stall since then is this node's own.
-        if !self.unread {
+        if !self.has_unread() {
             self.view.expire(self.read_at, &self.config.timing, &mut changes);
         }
         for change in changes {
@@ -272,7 +293,8 @@ impl Cluster {
         self.answer_waiting();
         self.depart();
         self.say();
-        self.expected = self.next_deadline();
+        // Who still reads is late by its reading, not by a sleep.
+        self.expected = self.next_deadline().filter(|_| !self.has_unread());
         std::mem::take(&mut self.out)
     }
 

@@ -4,7 +4,8 @@
 use super::Cluster;
 use super::group::Phase;
 use super::placement::{self, Candidate, Fitness};
-use super::view::{Peer, PeerState};
+use super::timers::Timer;
+use super::view::{Peer, PeerGroup, PeerState};
 use crate::config::model::{GroupId, NodeId};
 
 impl Cluster {
@@ -43,13 +44,11 @@ impl Cluster {
     }
 
     pub(super) fn fitness(&self, id: GroupId, node: NodeId) -> Fitness {
-        let config = self.config.group(id);
-        if !config.nodes.contains(&node) {
+        if !self.config.group(id).nodes.contains(&node) {
             return Fitness::Never;
         }
         if node == self.config.me {
-            let group = self.group(id);
-            return if self.leaving || self.host_stopping || group.banned.is_some() {
+            return if self.never_reason(id).is_some() {
                 Fitness::Never
             } else if self.unfit_reason(id).is_some() {
                 Fitness::Poor
@@ -58,10 +57,30 @@ impl Cluster {
             };
         }
         match (self.view.peer(node), self.view.says(node, id)) {
-            (Some(peer), Some(says)) if says.banned || peer.leaving => Fitness::Never,
+            (Some(peer), Some(says)) if self.still_banned(id, says) || peer.leaving => Fitness::Never,
             (Some(_), Some(says)) if says.eligible => Fitness::Good,
             _ => Fitness::Poor,
         }
+    }
+
+    /// A ban from before the operator's last word will be gone when its node hears of that.
+    fn still_banned(&self, id: GroupId, says: PeerGroup) -> bool {
+        says.banned && says.order >= self.group(id).order
+    }
+
+    /// Why this node must not own it.
+    fn never_reason(&self, id: GroupId) -> Option<String> {
+        let group = self.group(id);
+        if !self.config.group(id).nodes.contains(&self.config.me) {
+            return Some("not among its Nodes=".into());
+        }
+        if self.host_stopping {
+            return Some("this host is going down".into());
+        }
+        if self.leaving {
+            return Some("this node is leaving".into());
+        }
+        group.banned.clone()
     }
 
     /// What stands against this node as owner, without being final.
@@ -71,6 +90,9 @@ impl Cluster {
         let down = config.interfaces.iter().find(|name| self.view.interfaces.get(*name) != Some(&true));
         if let Some(interface) = down {
             return Some(format!("interface {interface} has no carrier"));
+        }
+        if let Some((index, reason)) = group.missing.first_key_value() {
+            return Some(format!("its address {} cannot be put back: {reason}", config.addresses[*index].address));
         }
         if group.claim().is_some() {
             return None;
@@ -86,8 +108,11 @@ impl Cluster {
         match &group.phase {
             Phase::Unknown { found: Some(found), .. } => return Some(found.clone()),
             Phase::Unknown { .. } => return Some("it is being looked at".into()),
-            Phase::Stopping { failures, .. } if *failures > 0 => return group.blocked.clone(),
+            Phase::Stopping(stopping) if stopping.failures > 0 => return group.blocked.clone(),
             _ => {}
+        }
+        if self.timers.armed(Timer::StartAgain(id)) {
+            return Some("its last run here did not end well; it is tried again in a moment".into());
         }
         if config.members.is_empty() {
             return None;
@@ -102,15 +127,16 @@ impl Cluster {
     }
 
     pub(super) fn nowhere_reason(&self, id: GroupId) -> Option<String> {
-        let group = self.group(id);
-        let mine = group.banned.clone().or_else(|| self.unfit_reason(id));
+        let mine = self.never_reason(id).or_else(|| self.unfit_reason(id));
         let me = &self.config.node(self.config.me).name;
         let mut reasons: Vec<String> = mine.map(|reason| format!("{me}: {reason}")).into_iter().collect();
         for node in self.config.group(id).nodes.iter().filter(|node| **node != self.config.me) {
             let Some(peer) = self.view.peer(*node) else { continue };
             let name = &self.config.node(*node).name;
             let reason = match (peer.state, self.view.says(*node, id)) {
-                (PeerState::Alive | PeerState::Late, Some(says)) if says.banned => "banned after a failure",
+                (PeerState::Alive | PeerState::Late, Some(says)) if self.still_banned(id, says) => {
+                    "banned after a failure"
+                }
                 (PeerState::Alive | PeerState::Late, _) if peer.leaving => "leaving",
                 (PeerState::Alive | PeerState::Late, _) => "not able to (see its own status)",
                 (PeerState::Left, _) => "left",

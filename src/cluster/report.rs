@@ -134,6 +134,12 @@ pub enum Change {
         group: GroupId,
         reason: String,
     },
+    /// A higher grant came to light under which nothing runs any more: this node goes on under a new one.
+    GroupRenewed {
+        group: GroupId,
+        epoch: Epoch,
+        peer: NodeId,
+    },
     /// Another node claims the group too.
     TwoOwners {
         group: GroupId,
@@ -146,6 +152,12 @@ pub enum Change {
     TwoOwnersOver {
         group: GroupId,
         peer: NodeId,
+    },
+    /// Told once; it is tried again.
+    AddressNotRepaired {
+        group: GroupId,
+        index: usize,
+        reason: String,
     },
     AddressRepaired {
         group: GroupId,

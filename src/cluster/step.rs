@@ -1,8 +1,9 @@
 //! The next step of a group, computed afresh in every round from what is and what should be. It must not know how a step is
 //! carried out (`group`), nor who should own a group (`placement`).
 
-use super::group::{Phase, StopStep};
+use super::group::Phase;
 use super::placement::Fitness;
+use super::stop::Stop;
 use super::takeover::Gate;
 use super::timers::Timer;
 use super::view::PeerState;
@@ -15,9 +16,10 @@ impl Cluster {
     pub(super) fn step(&mut self, id: GroupId) {
         let desired = self.desired(id);
         self.group_mut(id).desired = desired;
+        self.outlive(id);
         if self.group(id).claim().is_some() {
             return match self.must_stop(id, desired) {
-                Some(reason) => self.stop(id, reason),
+                Some(stop) => self.stop(id, stop),
                 None => {
                     self.block(id, None);
                     self.go_on_starting(id);
@@ -29,9 +31,8 @@ impl Cluster {
             // Whatever of it runs here has no right to: not even to be looked at first.
             Phase::Unknown { held: Some((grant, _)), .. } if self.beaten(id, grant) => {
                 let grant = *grant;
-                let reason = "another node owns it under a higher epoch".to_string();
-                self.report(Change::GroupStopping { group: id, epoch: grant.epoch, reason });
-                return self.begin_stop(id, grant, StopStep::Revoke);
+                let stop = Stop { reason: "another node owns it under a higher epoch".into(), contested: true };
+                return self.begin_stop(id, grant, stop);
             }
             Phase::Unknown { found, .. } => return self.block(id, found.clone()),
             // What could not be stopped has said so.
@@ -54,28 +55,29 @@ impl Cluster {
         }
     }
 
-    fn must_stop(&self, id: GroupId, desired: Option<NodeId>) -> Option<String> {
+    fn must_stop(&self, id: GroupId, desired: Option<NodeId>) -> Option<Stop> {
         let group = self.group(id);
         let claim = group.claim()?;
         let name = |node: NodeId| &self.config.node(node).name;
         if let Some(record) = group.record.filter(|record| record.grant != claim) {
             let (node, epoch) = (name(record.grant.node), record.grant.epoch.0);
-            return Some(format!("{node} owns it under the higher epoch {epoch}"));
+            let owns = if record.released { "owned" } else { "owns" };
+            return Some(Stop { reason: format!("{node} {owns} it under the higher epoch {epoch}"), contested: true });
         }
         if group.order.stopped {
-            return Some("an operator stopped it".into());
+            return Some(Stop::plain("an operator stopped it".into()));
         }
         if let Some(met) = self.met_on_the_network(id) {
-            return Some(met);
+            return Some(Stop { reason: met, contested: true });
         }
         if self.host_stopping {
-            return Some("this host is going down".into());
+            return Some(Stop::plain("this host is going down".into()));
         }
         if self.leaving {
-            return Some("this node is leaving".into());
+            return Some(Stop::plain("this node is leaving".into()));
         }
         if let Some(reason) = &group.banned {
-            return Some(reason.clone());
+            return Some(Stop::plain(reason.clone()));
         }
         // While another owner ends, this one stays: else nobody would own it for a while.
         if group.rival.is_some() {
@@ -91,7 +93,7 @@ impl Cluster {
         } else {
             format!("{} is preferred and well (Failback=yes)", name(to))
         };
-        Some(reason)
+        Some(Stop::plain(reason))
     }
 
     /// Gives a group that this node keeps, and does not run, to the node that should own it.

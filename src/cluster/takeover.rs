@@ -8,7 +8,7 @@
 use super::group::Phase;
 use super::time::Time;
 use super::timers::Timer;
-use super::view::{Peer, PeerState};
+use super::view::PeerState;
 use super::{Action, Cluster};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
@@ -54,77 +54,111 @@ impl Cluster {
     }
 
     pub(super) fn gate(&self, id: GroupId) -> Gate {
+        if let Some(reason) = self.own_wait(id).or_else(|| self.peers_wait(id)) {
+            return Gate::Wait(reason);
+        }
+        let proof = match self.proof(id) {
+            Ok(proof) => proof,
+            Err(reason) => return Gate::Wait(reason),
+        };
+        let group = self.config.group(id);
+        let unheard = group.nodes.iter().any(|node| self.may_be_back(id, *node));
+        let slept =
+            self.awake_since > Time::default() && self.now.since(self.awake_since) < self.config.timing.deadtime;
+        if slept && unheard {
+            return Gate::Wait("this node was asleep and listens for a deadtime first".into());
+        }
+        if group.addresses.is_empty() || (proof == Proof::Release && !unheard) {
+            return Gate::Start(proof);
+        }
+        self.network_gate(id, proof)
+    }
+
+    /// What of this node's own is not ready yet.
+    fn own_wait(&self, id: GroupId) -> Option<String> {
         if !self.joined {
-            return Gate::Wait("this node is still joining the cluster".into());
+            return Some("this node is still joining the cluster".into());
         }
         if self.asleep {
-            return Gate::Wait("this node was asleep and listens first".into());
+            return Some("this node was asleep and listens first".into());
         }
-        if self.unread || self.now.since(self.read_at) > self.config.timing.keepalive {
-            return Gate::Wait("this node was held up and reads first".into());
+        if self.has_unread() || self.now.since(self.read_at) > self.config.timing.keepalive {
+            return Some("this node was held up and reads first".into());
         }
-        let group = self.group(id);
-        if !group.guard_checked && !self.config.group(id).members.is_empty() {
-            return Gate::Wait("its guards are being checked".into());
+        if !self.group(id).guard_checked && !self.config.group(id).members.is_empty() {
+            return Some("its guards are being checked".into());
         }
-        if self.timers.armed(Timer::StartAgain(id)) {
-            return Gate::Wait("its last start did not come to an end; it is tried again in a moment".into());
-        }
+        None
+    }
+
+    /// Whether somebody who is heard, or has just left, does not say that nothing of the group is there.
+    fn peers_wait(&self, id: GroupId) -> Option<String> {
         for (node, peer) in self.view.peers.iter().filter(|(_, peer)| peer.state.heard()) {
             let role = self.view.says(*node, id).map_or(Role::Unknown, |says| says.role);
             let name = &self.config.node(*node).name;
             if !peer.knows_us() {
-                return Gate::Wait(format!("{name} does not say that it has heard this node"));
+                return Some(format!("{name} does not say that it has heard this node"));
             }
             if peer.last_heard <= self.awake_since {
-                return Gate::Wait(format!("{name} was not heard since this node slept"));
+                return Some(format!("{name} was not heard since this node slept"));
             }
             match role {
                 Role::Idle => {}
-                Role::Unknown => return Gate::Wait(format!("{name} does not say that it is not running it")),
-                Role::Stopping => return Gate::Wait(format!("{name} is stopping it")),
-                Role::Starting | Role::Running => return Gate::Wait(format!("{name} claims it")),
+                Role::Unknown => return Some(format!("{name} does not say that it is not running it")),
+                Role::Stopping => return Some(format!("{name} is stopping it")),
+                Role::Starting | Role::Running => return Some(format!("{name} claims it")),
             }
         }
-        let keeper = self.keeper(id);
-        let record = self.group(id).record;
-        let proof = if keeper == self.config.me {
-            if record.is_some() { Proof::Release } else { Proof::Fresh }
-        } else {
-            let name = &self.config.node(keeper).name;
-            match self.view.peer(keeper).map_or(PeerState::Unheard, |peer| peer.state) {
-                PeerState::Alive | PeerState::Late => {
-                    return Gate::Wait(format!("{name} has it to give or to start"));
-                }
-                PeerState::Left if record.is_some_and(|record| record.released) => Proof::Release,
-                // It left without having said that nothing of it is there.
-                PeerState::Left if !self.silent_for_deadtime(keeper) => {
-                    return Gate::Wait(format!("{name} left without a release; its silence is waited for"));
-                }
-                PeerState::Left | PeerState::Lost | PeerState::Unheard => Proof::Silence,
+        let open = |node: &&NodeId| self.left_unsaid(id, **node) && !self.silent_for_deadtime(**node);
+        let name = &self.config.node(*self.view.peers.keys().find(open)?).name;
+        Some(format!("{name} left without saying that it does not run it; its silence is waited for"))
+    }
+
+    /// Why the keeper cannot be running it, or what that waits for.
+    fn proof(&self, id: GroupId) -> Result<Proof, String> {
+        let (keeper, record) = (self.keeper(id), self.group(id).record);
+        if keeper == self.config.me {
+            return Ok(if record.is_some() { Proof::Release } else { Proof::Fresh });
+        }
+        let name = &self.config.node(keeper).name;
+        match self.view.peer(keeper).map_or(PeerState::Unheard, |peer| peer.state) {
+            // It let go of the group, may not have it again, and can give it to nobody: it does not hear this node.
+            PeerState::Alive | PeerState::Late if self.given_up(id, keeper) => Ok(Proof::Silence),
+            PeerState::Alive | PeerState::Late => Err(format!("{name} has it to give or to start")),
+            PeerState::Left if self.left_unsaid(id, keeper) => Ok(Proof::Silence),
+            PeerState::Left if record.is_some_and(|record| record.released) => Ok(Proof::Release),
+            // It left without having said that nothing of it is there.
+            PeerState::Left if !self.silent_for_deadtime(keeper) => {
+                Err(format!("{name} left without a release; its silence is waited for"))
             }
-        };
-        let group = self.config.group(id);
-        let unheard = |node: &NodeId| self.view.peer(*node).is_some_and(|peer| self.may_be_back(peer));
-        let slept =
-            self.awake_since > Time::default() && self.now.since(self.awake_since) < self.config.timing.deadtime;
-        if slept && group.nodes.iter().any(unheard) {
-            return Gate::Wait("this node was asleep and listens for a deadtime first".into());
+            PeerState::Left | PeerState::Lost | PeerState::Unheard => Ok(Proof::Silence),
         }
-        if group.addresses.is_empty() || (proof != Proof::Silence && !group.nodes.iter().any(unheard)) {
-            return Gate::Start(proof);
-        }
-        self.network_gate(id, proof)
     }
 
     fn silent_for_deadtime(&self, node: NodeId) -> bool {
         self.view.peer(node).is_none_or(|peer| self.now.since(peer.last_heard) >= self.config.timing.deadtime)
     }
 
-    /// It may run, unheard. A goodbye is good for a moment only: who left may have come back where this node cannot hear it.
-    fn may_be_back(&self, peer: &Peer) -> bool {
+    /// It said goodbye, but not that nothing of the group is there.
+    fn left_unsaid(&self, id: GroupId, node: NodeId) -> bool {
+        let left = self.view.peer(node).is_some_and(|peer| peer.state == PeerState::Left);
+        left && self.view.says(node, id).is_none_or(|says| says.role != Role::Idle)
+    }
+
+    /// It released the group, is banned from it, and has not heard this node for a deadtime.
+    fn given_up(&self, id: GroupId, node: NodeId) -> bool {
+        let banned = self.view.says(node, id).is_some_and(|says| says.banned && says.role == Role::Idle);
+        let deaf = self.view.peer(node).is_some_and(|peer| peer.deaf_for(self.now) >= self.config.timing.deadtime);
+        banned && deaf && self.group(id).record.is_some_and(|record| record.released)
+    }
+
+    /// It may run the group, unheard. A goodbye is good for a moment only: who left may have come back where this node cannot
+    /// hear it.
+    fn may_be_back(&self, id: GroupId, node: NodeId) -> bool {
+        let Some(peer) = self.view.peer(node) else { return false };
         match peer.state {
             PeerState::Lost | PeerState::Unheard => true,
+            PeerState::Left if self.left_unsaid(id, node) => true,
             PeerState::Left => {
                 peer.last_heard <= self.awake_since || self.now.since(peer.last_heard) >= self.config.timing.warntime
             }
@@ -187,11 +221,16 @@ impl Cluster {
         let idle = group.phase == Phase::Idle && group.banned.is_none();
         let here = (idle || self.just_started(id)) && config.nodes.contains(&self.config.me);
         let join_near = self.joined || self.initdead_at.is_some_and(|at| self.now + self.config.timing.deadtime >= at);
-        let silent =
-            self.view.peers.iter().any(|(node, peer)| config.nodes.contains(node) && peer.state != PeerState::Alive);
+        let keeper = self.keeper(id);
+        let silent = self.view.peers.iter().any(|(node, peer)| {
+            let may_have_it = config.nodes.contains(node) || *node == keeper;
+            may_have_it && (peer.state != PeerState::Alive || self.given_up(id, *node))
+        });
+        // Before its first start somebody may have the address who knows nothing of this cluster.
+        let asks = silent || group.record.is_none();
         // Without carrier nobody can answer: what was asked then tells nothing later.
         let carrier = config.interfaces.iter().all(|name| self.view.interfaces.get(name) == Some(&true));
-        here && carrier && !group.order.stopped && !config.addresses.is_empty() && join_near && silent && !self.leaving
+        here && carrier && !group.order.stopped && !config.addresses.is_empty() && join_near && asks && !self.leaving
     }
 
     /// Two nodes that do not hear each other may take a group in the same moment, each before the other answered: for a deadtime
@@ -206,7 +245,7 @@ impl Cluster {
     pub(super) fn met_on_the_network(&self, id: GroupId) -> Option<String> {
         let (_, index, mac) = self.group(id).probing.answer.filter(|_| self.just_started(id))?;
         let first = |node: &NodeId| *node < self.config.me;
-        let unheard = |node: &NodeId| self.view.peer(*node).is_some_and(|peer| self.may_be_back(peer));
+        let unheard = |node: &NodeId| self.may_be_back(id, *node);
         let other = self.config.group(id).nodes.iter().find(|node| first(node) && unheard(node))?;
         let address = self.config.group(id).addresses[index].address;
         let mac = mac.map(|byte| format!("{byte:02x}")).join(":");

@@ -69,6 +69,13 @@ pub struct Bench {
     config: Config,
     peer: NodeId,
     sequence: u64,
+    /// What the peer echoes, where that is not this node's newest.
+    pub echo: Option<u64>,
+    /// What else the peer says of itself.
+    pub flags: NodeFlags,
+    pub banned: bool,
+    /// How steps end that shall not end well.
+    pub ends: fn(&Action) -> Option<Outcome>,
 }
 
 impl Bench {
@@ -83,7 +90,8 @@ impl Bench {
         let saved = Saved { groups: [("web".to_string(), record)].into() };
         let heart = Cluster::new(Arc::new(config.clone()), identity, &saved, held, Time(0));
         let peer = NodeId(1 - config.me.0);
-        let mut bench = Bench { heart, config, peer, sequence: 0 };
+        let flags = NodeFlags { joined: true, ..NodeFlags::default() };
+        let mut bench = Bench { heart, config, peer, sequence: 0, echo: None, flags, banned: false, ends: |_| None };
         let up = Event::Interface { interface: "eth0".into(), up: true };
         bench.round(0, vec![up, Event::Link { link: LINK, usable: true }]);
         bench
@@ -110,13 +118,13 @@ impl Bench {
     }
 
     /// What ends at once is answered at once.
-    fn once(&mut self, from: Time, until: Time, events: Vec<Event>) -> Vec<Action> {
+    pub fn once(&mut self, from: Time, until: Time, events: Vec<Event>) -> Vec<Action> {
         self.heart.begin(from);
         events.into_iter().for_each(|event| self.heart.fold(event));
         let mut all = Vec::new();
         loop {
             let actions = self.heart.decide(until);
-            let answers: Vec<Event> = actions.iter().filter_map(answer).collect();
+            let answers: Vec<Event> = actions.iter().filter_map(|action| answer(action, self.ends)).collect();
             all.extend(actions);
             if answers.is_empty() {
                 return all;
@@ -146,11 +154,40 @@ impl Bench {
             boot: BootId(20),
             cluster_digest: 1,
             groups_digest: 1,
-            flags: NodeFlags { joined: true, ..NodeFlags::default() },
-            echoes: vec![Echo { node: tag(self.config.me), incarnation: MINE, sequence: self.heart.sequence }],
-            groups: vec![GroupSays { group, role, eligible: true, banned: false, record, order: Order::default() }],
+            flags: self.flags,
+            echoes: vec![Echo {
+                node: tag(self.config.me),
+                incarnation: MINE,
+                sequence: self.echo.unwrap_or(self.heart.sequence),
+            }],
+            groups: vec![GroupSays {
+                group,
+                role,
+                eligible: !self.banned,
+                banned: self.banned,
+                record,
+                order: Order::default(),
+            }],
         };
         Event::Heartbeat { link: LINK, message }
+    }
+
+    /// This node owns the group, the peer is idle and knows it; at 1 s.
+    pub fn owner(config: Config) -> Bench {
+        let mut bench = Bench::with(config, &[], None);
+        assert!(starts(&bench.round(1000, vec![])));
+        bench.keep(1000, 1500);
+        bench
+    }
+
+    /// The peer says nothing new, every keepalive.
+    pub fn keep(&mut self, from: u64, until: u64) -> Vec<Action> {
+        let mut all = Vec::new();
+        for at in (from..=until).step_by(100) {
+            let says = self.says(Role::Idle, self.heart.record(GROUP));
+            all.extend(self.round(at, vec![says]));
+        }
+        all
     }
 
     /// Both know each other, and the peer owns the group.
@@ -166,25 +203,35 @@ pub fn millis(at: u64) -> Time {
     Time(at * 1_000_000)
 }
 
-/// A host on which nothing of the group runs, and every step is done.
-fn answer(action: &Action) -> Option<Event> {
+/// A host on which nothing of the group runs, and every step is done unless the test says otherwise.
+fn answer(action: &Action, ends: fn(&Action) -> Option<Outcome>) -> Option<Event> {
     let (op, outcome) = match action {
         Action::Inspect { op, .. } => (*op, Outcome::Inspected(Actual { all_active: true, ..Actual::default() })),
         Action::Hold { op, .. }
         | Action::AddAddresses { op, .. }
         | Action::RemoveAddresses { op, .. }
+        | Action::RepairAddress { op, .. }
         | Action::StartMembers { op, .. }
         | Action::StopMembers { op, .. }
         | Action::VerifyStopped { op, .. } => (*op, Outcome::Done),
         _ => return None,
     };
-    Some(Event::Finished { op, outcome })
+    Some(Event::Finished { op, outcome: ends(action).unwrap_or(outcome) })
 }
 
 pub fn starts(actions: &[Action]) -> bool {
-    actions.iter().any(|action| matches!(action, Action::Report(Change::GroupStarting { .. })))
+    reports(actions, |change| matches!(change, Change::GroupStarting { .. }))
+}
+
+pub fn stops(actions: &[Action]) -> bool {
+    reports(actions, |change| matches!(change, Change::GroupStopping { .. }))
 }
 
 pub fn reports(actions: &[Action], wanted: impl Fn(&Change) -> bool) -> bool {
     actions.iter().any(|action| matches!(action, Action::Report(change) if wanted(change)))
+}
+
+/// Where the first such action stands.
+pub fn position(actions: &[Action], wanted: impl Fn(&Action) -> bool) -> Option<usize> {
+    actions.iter().position(wanted)
 }

@@ -24,7 +24,7 @@ pub enum Timer {
     ProbeAnswer(GroupId),
     /// A stop that could not be confirmed is tried again.
     StopAgain(GroupId),
-    /// A group may be started again after a start whose end is unknown.
+    /// A group may be started here again after a run that did not end well.
     StartAgain(GroupId),
     /// A group that was in an unknown state is looked at again.
     InspectAgain(GroupId),

@@ -66,6 +66,8 @@ struct Current {
     sequence: u64,
     /// The newest of our own sequences that it has echoed.
     echoed: u64,
+    /// When that rose last: since then it may not have heard this node.
+    risen: Time,
 }
 
 #[derive(Clone, Debug)]
@@ -213,7 +215,7 @@ impl View {
             .iter()
             .find(|echo| echo.node == own && echo.incarnation == mine.0 && echo.sequence <= mine.1)
             .map(|echo| echo.sequence);
-        let heard = peer.place(node, message, echoed, mine.1);
+        let heard = peer.place(now, node, message, echoed, mine.1);
         if matches!(heard, Heard::News(_) | Heard::Duplicate) {
             let first = peer.note_link(now, node, link, message.sequence, changes);
             if first {
@@ -273,8 +275,13 @@ impl Peer {
         self.current.as_ref().is_some_and(|current| current.echoed > self.greeted)
     }
 
+    /// How long it has shown no sign of hearing this node.
+    pub fn deaf_for(&self, now: Time) -> Duration {
+        self.current.as_ref().map_or(Duration::ZERO, |current| now.since(current.risen))
+    }
+
     /// Decides what a message is, and moves on to a new incarnation where it shows one.
-    fn place(&mut self, node: NodeId, message: &Message, echoed: Option<u64>, newest: u64) -> Heard {
+    fn place(&mut self, now: Time, node: NodeId, message: &Message, echoed: Option<u64>, newest: u64) -> Heard {
         self.restarted = false;
         let sequence = message.sequence;
         match &mut self.current {
@@ -282,7 +289,10 @@ impl Peer {
                 let Some(echoed) = echoed else { return Heard::Replay };
                 if sequence > current.sequence {
                     current.sequence = sequence;
-                    current.echoed = current.echoed.max(echoed);
+                    if echoed > current.echoed {
+                        current.echoed = echoed;
+                        current.risen = now;
+                    }
                     return Heard::News(node);
                 }
                 let near = sequence + LINK_WINDOW > current.sequence;
@@ -293,7 +303,7 @@ impl Peer {
                     return self.note_candidate(message);
                 };
                 self.restarted = other.is_some();
-                *other = Some(Current { incarnation: message.incarnation, sequence, echoed });
+                *other = Some(Current { incarnation: message.incarnation, sequence, echoed, risen: now });
                 self.greeted = newest;
                 self.candidates.clear();
                 for on in self.links.values_mut() {

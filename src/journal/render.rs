@@ -274,10 +274,15 @@ fn of_group(change: &Change, config: &Config) -> Option<Entry> {
         }
         Change::OrderStart { group } => entry(Notice, 68, group, "may run, said an operator".into()),
         Change::AddressRepaired { group, index } => {
-            let group_config = config.group(*group);
-            let address = group_config.addresses.get(*index).map(|address| address.address.to_string());
-            let text = format!("address {} was removed by somebody else: put back", address.unwrap_or_default());
+            let text = format!("address {} was removed by somebody else: put back", address(config, *group, *index));
             entry(Warning, 69, group, text)
+        }
+        Change::GroupRenewed { group, epoch, peer } => {
+            let text = format!(
+                "{} once owned it under a higher epoch and runs nothing of it now: goes on here under a new one",
+                config.node(*peer).name
+            );
+            entry(Notice, 71, group, text).peer(config, *peer).epoch(*epoch)
         }
         Change::GuardBack { group } => entry(Notice, 70, group, "guarded again: may run here".into()),
         _ => return None,
@@ -293,6 +298,11 @@ fn starting(from: Option<&str>, proof: Proof) -> String {
         (Proof::Silence, Some(from)) => format!("taking over from {from}, which is silent"),
         (Proof::Silence, None) => "taking over from a silent owner".into(),
     }
+}
+
+fn address(config: &Config, group: GroupId, index: usize) -> String {
+    let address = config.group(group).addresses.get(index);
+    address.map_or_else(String::new, |address| address.address.to_string())
 }
 
 /// What goes wrong with a group.
@@ -331,6 +341,11 @@ fn of_trouble(change: &Change, config: &Config) -> Option<Entry> {
         }
         Change::MemberDown { group, unit, reason } => {
             entry(Error, 86, group, format!("member {unit} is down: {reason}")).reason(reason)
+        }
+        Change::AddressNotRepaired { group, index, reason } => {
+            let address = address(config, *group, *index);
+            let text = format!("address {address} was removed by somebody else and cannot be put back: {reason}");
+            entry(Error, 88, group, text).reason(reason)
         }
         Change::GuardFault { group, reason } => {
             entry(Warning, 87, group, format!("not guarded, so it cannot run here: {reason}")).reason(reason)

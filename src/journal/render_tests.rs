@@ -56,6 +56,8 @@ fn every_change() -> Vec<Change> {
         Change::TwoOwners { group, peer, mine, theirs: Some(theirs), keep: true },
         Change::TwoOwnersOver { group, peer },
         Change::AddressRepaired { group, index: 0 },
+        Change::AddressNotRepaired { group, index: 0, reason: reason() },
+        Change::GroupRenewed { group, epoch, peer },
         Change::MemberDown { group, unit: "nginx.service".into(), reason: reason() },
         Change::OrderStop { group },
         Change::OrderStart { group },
@@ -79,7 +81,7 @@ fn listed(change: &Change) -> bool {
         GroupBanned { .. } | GroupCleared { .. } | GroupBlocked { .. } | GroupUnblocked { .. } => true,
         StopUnconfirmed { .. } | TwoOwners { .. } | TwoOwnersOver { .. } | AddressRepaired { .. } => true,
         MemberDown { .. } | OrderStop { .. } | OrderStart { .. } | GuardFault { .. } | GuardBack { .. } => true,
-        HostStopping | Leaving => true,
+        AddressNotRepaired { .. } | GroupRenewed { .. } | HostStopping | Leaving => true,
     }
 }
 
@@ -96,7 +98,7 @@ fn every_change_has_a_text_and_a_message_id_of_its_own() {
         assert!(texts.insert(entry.text.clone()), "{change:?}: the same text as another");
         assert!(!entry.text.contains('\n'));
     }
-    assert_eq!(texts.len(), 42);
+    assert_eq!(texts.len(), 44);
 }
 
 #[test]

@@ -255,7 +255,12 @@ impl Host {
         self.done(op)
     }
 
-    pub fn repair_address(&mut self, now: Nanos, group: GroupId, index: usize) {
+    pub fn repair_address(&mut self, now: Nanos, op: OpId, group: GroupId, index: usize) -> Later {
+        self.put_address(now, group, index);
+        self.done(op)
+    }
+
+    fn put_address(&mut self, now: Nanos, group: GroupId, index: usize) {
         let real = &mut self.real[usize::from(group.0)];
         real.addresses[index] = true;
         if !real.addresses.contains(&false) {
@@ -267,7 +272,7 @@ impl Host {
     pub fn usurp(&mut self, now: Nanos) {
         match self.real[0].members {
             Some(_) => self.real[0].members = Some(Unit::Active),
-            None => self.repair_address(now, GroupId(0), 0),
+            None => self.put_address(now, GroupId(0), 0),
         }
     }
 

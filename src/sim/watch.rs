@@ -81,12 +81,12 @@ impl Watch {
         let ears = &mut self.ears[host];
         let Some(echo) = message.echoes.iter().find(|echo| echo.incarnation == me) else { return };
         // What might be a replay counts for nobody: a new run must have heard more of us than the one before.
-        let new = ears.highest.is_none_or(|(incarnation, highest)| match incarnation == message.incarnation {
-            true => message.sequence > highest,
-            false => echo.sequence > ears.echoed,
-        });
+        let new = match ears.highest {
+            Some((incarnation, highest)) if incarnation == message.incarnation => message.sequence > highest,
+            _ => echo.sequence > ears.echoed,
+        };
         // Late words of a run that is over still show what it had heard.
-        if other != Some(message.incarnation) && ears.highest.is_some_and(|(last, _)| last == message.incarnation) {
+        if other != Some(message.incarnation) && ears.highest.is_none_or(|(last, _)| last == message.incarnation) {
             ears.echoed = ears.echoed.max(echo.sequence);
         }
         if other == Some(message.incarnation) && new {

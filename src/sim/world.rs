@@ -353,7 +353,10 @@ impl World {
                 self.later(host, span, later);
             }
             Action::Forget { group } => self.hosts[host].forget(group),
-            Action::RepairAddress { group, index } => self.hosts[host].repair_address(now, group, index),
+            Action::RepairAddress { op, group, index } => {
+                let later = self.hosts[host].repair_address(now, op, group, index);
+                self.later(host, answer, later);
+            }
             Action::Hold { op, group, grant, phase } => {
                 let later = self.hosts[host].hold(op, group, grant, phase, fails);
                 self.later(host, answer, later);

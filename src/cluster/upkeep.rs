@@ -1,0 +1,115 @@
+//! What a running group needs: its addresses announced, and put back where somebody removed them; a new epoch where an old one
+//! comes to light. It must not know who should own a group.
+
+use super::action::{Action, OpId};
+use super::event::{HeldPhase, Outcome};
+use super::group::{OP_TIMEOUT, Phase, StartStep};
+use super::report::Change;
+use super::timers::Timer;
+use super::{Cluster, Record};
+use crate::config::model::GroupId;
+use crate::wire::Role;
+use std::time::Duration;
+
+/// Gaps between announcements, growing: neighbours that missed the first ones, without a flood.
+const ANNOUNCE_GAPS: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1600),
+];
+
+impl Cluster {
+    pub(super) fn announce_anew(&mut self, id: GroupId) {
+        if !self.config.group(id).addresses.is_empty() {
+            self.group_mut(id).announced = 0;
+            self.announce(id);
+        }
+    }
+
+    pub(super) fn announce(&mut self, id: GroupId) {
+        if !matches!(self.group(id).phase, Phase::Running { .. }) {
+            return;
+        }
+        // Who slept listens first: another may own it by now.
+        if self.asleep {
+            return self.timers.arm(Timer::Announce(id), self.now + ANNOUNCE_GAPS[0]);
+        }
+        let group = self.group_mut(id);
+        let gap = ANNOUNCE_GAPS.get(group.announced).copied();
+        group.announced += 1;
+        self.out.push(Action::Announce { group: id });
+        if let Some(gap) = gap {
+            self.timers.arm(Timer::Announce(id), self.now + gap);
+        }
+    }
+
+    /// Its addresses should be here: one that is missing was removed by somebody else.
+    pub fn has_its_addresses(&self, id: GroupId) -> bool {
+        matches!(self.group(id).phase, Phase::Running { .. } | Phase::Starting { step: StartStep::Members, .. })
+    }
+
+    pub(super) fn address_lost(&mut self, id: GroupId, index: usize) {
+        if self.has_its_addresses(id) {
+            self.repair(id, index);
+        }
+    }
+
+    pub(super) fn repair(&mut self, id: GroupId, index: usize) {
+        if self.group(id).repairs.values().any(|other| *other == index) {
+            return;
+        }
+        let op = self.op(OP_TIMEOUT);
+        self.group_mut(id).repairs.insert(op, index);
+        self.out.push(Action::RepairAddress { op, group: id, index });
+    }
+
+    /// The end of a repair, if `op` was one. One that failed is told once: the next look at the host's addresses tries it again.
+    pub(super) fn put_back(&mut self, op: OpId, outcome: &Outcome) -> bool {
+        let mut groups = self.groups.iter_mut();
+        let Some((id, index)) = groups.find_map(|group| Some((group.id, group.repairs.remove(&op)?))) else {
+            return false;
+        };
+        if !self.has_its_addresses(id) {
+            return true;
+        }
+        let group = self.group_mut(id);
+        let change = match outcome {
+            Outcome::Failed(reason) | Outcome::Refused(reason) | Outcome::Unknown(reason) => {
+                let known = group.missing.insert(index, reason.clone()).is_some();
+                let reason = reason.clone();
+                (!known).then_some(Change::AddressNotRepaired { group: id, index, reason })
+            }
+            Outcome::Done | Outcome::Inspected(_) => {
+                group.missing.remove(&index);
+                Some(Change::AddressRepaired { group: id, index })
+            }
+        };
+        if let Some(change) = change {
+            self.report(change);
+            self.speak = true;
+        }
+        true
+    }
+
+    /// A record came to light that is higher, and over: its owner says that it runs nothing. This node goes on under a new epoch
+    /// rather than stop what serves.
+    pub(super) fn outlive(&mut self, id: GroupId) {
+        let (Some(record), Phase::Running { grant }) = (self.group(id).record, &self.group(id).phase) else { return };
+        let given_elsewhere = record.heir.is_some_and(|heir| heir != self.config.me);
+        let from = record.grant.node;
+        let idle = self.view.peer(from).is_some_and(|peer| peer.state.heard())
+            && self.view.says(from, id).is_some_and(|says| says.role == Role::Idle);
+        if record.grant == *grant || !record.released || given_elsewhere || !idle {
+            return;
+        }
+        let grant = self.new_grant(id);
+        self.set_record(id, Record::owned(grant));
+        self.group_mut(id).phase = Phase::Running { grant };
+        let op = self.op(OP_TIMEOUT);
+        self.out.push(Action::Hold { op, group: id, grant, phase: HeldPhase::Granted });
+        self.report(Change::GroupRenewed { group: id, epoch: grant.epoch, peer: from });
+    }
+}
