@@ -141,8 +141,8 @@ fn a_note_that_cannot_be_written_stops_no_stop_and_releases_nothing() {
         Action::Hold { phase: HeldPhase::Stopping, .. } => Some(Outcome::Failed("no room".into())),
         _ => None,
     };
-    let claim = claims_more(&mut bench);
-    let actions = bench.round(1600, vec![claim]);
+    let stop = Event::Command { request: RequestId(1), command: Command::Stop { group: GROUP } };
+    let actions = bench.round(1600, vec![stop]);
     assert!(position(&actions, |action| matches!(action, Action::RemoveAddresses { .. })).is_some(), "{actions:?}");
     assert_eq!(bench.heart.role(GROUP), Role::Stopping);
     bench.ends = |_| None;

@@ -122,7 +122,7 @@ impl Bench {
         self.heart.begin(from);
         events.into_iter().for_each(|event| self.heart.fold(event));
         let mut all = Vec::new();
-        loop {
+        for _ in 0..64 {
             let actions = self.heart.decide(until);
             let answers: Vec<Event> = actions.iter().filter_map(|action| answer(action, self.ends)).collect();
             all.extend(actions);
@@ -131,6 +131,7 @@ impl Bench {
             }
             answers.into_iter().for_each(|event| self.heart.fold(event));
         }
+        panic!("it goes round in circles: {all:?}");
     }
 
     /// What the peer says, having heard all that this node said.
