@@ -342,11 +342,13 @@ fn a_silence_that_a_copy_put_off_is_not_this_nodes_lateness() {
     bench.heart.hear(LINK, &message);
     bench.heart.decide(millis(695));
     // The same by the slower link, without a decision; then nothing more.
-    bench.until(780);
-    bench.heart.begin(millis(780));
+    bench.until(880);
+    let before = bench.heart.next_deadline();
+    bench.heart.begin(millis(880));
     bench.heart.hear(LinkId(1), &message);
-    let next = bench.heart.next_deadline().expect("a heartbeat is due");
-    bench.heart.begin(next);
+    let next = bench.heart.next_deadline();
+    assert!(before < next, "the end of its warntime, then the next heartbeat");
+    bench.heart.begin(next.expect("a heartbeat is due"));
     assert_eq!(bench.heart.view.peers[&ALPHA].lateness, Duration::ZERO);
 }
 
