@@ -21,7 +21,7 @@ mod link;
 mod local;
 pub(crate) mod member;
 pub mod model;
-mod name;
+pub(crate) mod name;
 pub mod problem;
 pub(crate) mod section;
 mod tree;
