@@ -107,6 +107,11 @@ fn drop_ins_merge_override_mask_and_reset() {
     let web = tree.loaded().config.groups.remove(1);
     assert_eq!(web.members, ["web-group@hafailover-group.service"]);
     assert_eq!(web.description, "");
+    // What `systemctl set-property` writes comes before everything else.
+    let control = drop_in("run", "z.conf").replace("/system/", "/system.control/");
+    tree.write(&control, "[X-HAFailover]\nTimeoutStopSec=7min\n");
+    let web = tree.loaded().config.groups.remove(1);
+    assert_eq!((web.members[2].as_str(), web.timeout_stop), ("late.service", Duration::from_secs(420)));
 }
 
 #[test]
