@@ -273,7 +273,7 @@ impl<'a> Reading<'a> {
         false
     }
 
-    /// Terms of a takeover that the contract lets a group set and this version does not build.
+    /// Terms of a takeover that have their place in a group already and that this version does not build.
     fn refuse_later_terms(&mut self) {
         if let Some((proof, place)) = self.single("Proof").filter(|(proof, _)| proof != "silence") {
             if unbuilt::PROOFS.contains(&proof.as_str()) {

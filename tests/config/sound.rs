@@ -14,7 +14,7 @@ fn drop_in(directory: &str, name: &str) -> String {
 }
 
 #[test]
-fn the_example_of_the_contract_is_read() {
+fn all_parts_of_an_example_are_read() {
     let loaded = Tree::sound().loaded();
     let config = &loaded.config;
     assert_eq!(loaded.warnings, []);
@@ -33,7 +33,7 @@ fn the_example_of_the_contract_is_read() {
 }
 
 #[test]
-fn timing_has_the_contracts_defaults_and_warntime_follows_the_deadtime() {
+fn timing_has_the_manuals_defaults_and_warntime_follows_the_deadtime() {
     let tree = Tree::sound();
     let timing = "[timing]\nkeepalive = \"100ms\"\nwarntime = \"150ms\"\ndeadtime = \"300ms\"\ninitdead = \"10s\"\n";
     let milliseconds = |tree: &Tree| {
