@@ -18,7 +18,10 @@ MANUALS := $(wildcard man/*.md)
 TESTS := $(filter-out hosts sim,$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
 TEST_FLAGS = --lib --bins $(foreach test,$(TESTS),--test $(test))
 
-.PHONY: all build man man-without-pandoc install demo quick check check-full hosts shell needs clean
+# A root shell from plain `su` has no sbin, where bridge and nft are.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: all build man man-without-pandoc install demo quick check check-full hosts shell needs needs-of-checks clean
 
 all: build man
 
@@ -59,12 +62,12 @@ quick:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked --lib --bins
 
-check: needs quick
+check: needs-of-checks quick
 	$(CARGO) test --locked $(TEST_FLAGS)
 	HAFAILOVER_SIM_SEEDS=20000 $(CARGO) test --release --locked --test sim -- --nocapture
 	$(CARGO) test --locked --test hosts
 
-check-full: needs quick
+check-full: needs-of-checks quick
 	$(CARGO) test --locked $(TEST_FLAGS)
 	HAFAILOVER_SIM_SEEDS=200000 $(CARGO) test --release --locked --test sim -- --nocapture
 	$(CARGO) test --locked --test hosts -- --full
@@ -77,6 +80,9 @@ shell: needs
 
 needs:
 	@packaging/lab/needs.sh
+
+needs-of-checks:
+	@packaging/lab/needs.sh checks
 
 clean:
 	$(CARGO) clean

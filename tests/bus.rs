@@ -24,7 +24,7 @@ impl Bus {
             .args(["--session", "--nofork", "--nopidfile", "--print-address=1"])
             .stdout(Stdio::piped())
             .spawn()
-            .expect("dbus-daemon is installed (Debian: dbus)");
+            .expect("dbus-daemon is installed (its own Debian package)");
         let mut address = String::new();
         let out = daemon.stdout.take().expect("its output is a pipe");
         BufReader::new(out).read_line(&mut address).expect("it prints its address");

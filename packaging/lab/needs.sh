@@ -1,6 +1,11 @@
 #!/bin/sh
 # Installs what the lab and the build lack on a Debian 12 or 13. Says what it cannot do itself. Quiet where all is there.
+#
+#   packaging/lab/needs.sh [checks]     with `checks`, also what the format and the lints take
 set -eu
+
+# A root shell from plain `su` has no sbin, where bridge and nft are. The Makefile does the same for the tests.
+PATH=$PATH:/usr/sbin:/sbin
 
 rust_least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../../Cargo.toml")
 
@@ -13,6 +18,7 @@ ip iproute2
 bridge iproute2
 nft nftables
 nsenter util-linux
+dbus-daemon dbus-daemon
 gcc gcc
 make make
 "
@@ -20,7 +26,7 @@ make make
 lacking=
 while read -r command package; do
     [ -n "$command" ] || continue
-    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || lacking="$lacking $package"
+    command -v "$command" >/dev/null || lacking="$lacking $package"
 done <<LIST
 $needed
 LIST
@@ -55,3 +61,11 @@ command -v cargo >/dev/null || rust "no cargo"
 have=$(cargo --version | cut -d' ' -f2)
 oldest=$(printf '%s\n%s\n' "$rust_least" "$have" | sort -V | head -n 1)
 [ "$oldest" = "$rust_least" ] || rust "cargo is $have, older than $rust_least"
+
+[ "${1:-}" = checks ] || exit 0
+for part in fmt clippy; do
+    cargo "$part" --version >/dev/null 2>&1 || {
+        echo "needs.sh: no cargo $part: rustup component add rustfmt clippy" >&2
+        exit 1
+    }
+done

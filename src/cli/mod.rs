@@ -1,5 +1,5 @@
 //! `hafailoverctl`: words from the command line, one question to the daemon, an answer for people or (`--json`) programs.
-//! It decides nothing; exit codes are a contract.
+//! It decides nothing. Names, options and exit codes are those of hafailoverctl(8): programs rely on them.
 
 mod check;
 mod status;
@@ -71,7 +71,7 @@ enum Command {
     },
     /// Why a group is where it is, or why it is not
     Why { group: String },
-    /// Hand a group over to a node
+    /// Hand a group over to a node; to be said on the node that owns it
     Move { group: String, node: String },
     /// Stop a group everywhere, until `start`
     Stop { group: String },
@@ -83,12 +83,12 @@ enum Command {
     Reload,
     /// Look for mistakes in the configuration, without a daemon
     Check {
-        /// Another directory or file than /etc/hafailover/hafailover.toml
+        /// In place of this host's own: a directory for /etc/hafailover, or files by their names
         files: Vec<PathBuf>,
     },
 }
 
-/// Words of the contract that a later version brings; refused rather than unknown.
+/// Commands whose names and meaning are fixed and that a later version brings; refused rather than unknown.
 const NOT_BUILT_YET: [&str; 12] = [
     "monitor",
     "standby",
@@ -104,17 +104,31 @@ const NOT_BUILT_YET: [&str; 12] = [
     "report",
 ];
 
+/// The same for options of commands that are built.
+const OPTIONS_NOT_BUILT_YET: [(&str, &str); 2] = [("start", "--local"), ("start", "--force")];
+
 /// The whole program, but for printing.
 pub fn run(words: impl IntoIterator<Item = String>) -> Spoken {
     let words: Vec<String> = words.into_iter().collect();
-    if let Some(word) = words.get(1).filter(|word| NOT_BUILT_YET.contains(&word.as_str())) {
-        return Spoken::not(Exit::Refused, format!("refused: `{word}` is not built yet in this version"));
+    if let Some(later) = not_built_yet(&words) {
+        return Spoken::not(Exit::Refused, format!("refused: `{later}` is not built yet in this version"));
     }
     match parse(words) {
         Ok(command) => perform(command),
         Err(error) if error.use_stderr() => Spoken::not(Exit::Usage, error.to_string().trim_end()),
         Err(help) => Spoken::done(help.to_string().trim_end()),
     }
+}
+
+/// The command or option of a later version among these words.
+fn not_built_yet(words: &[String]) -> Option<String> {
+    let (command, rest) = words.get(1..)?.split_first()?;
+    if NOT_BUILT_YET.contains(&command.as_str()) {
+        return Some(command.clone());
+    }
+    let later = |(of, option): &(&str, &str)| of == command && rest.iter().any(|word| word == option);
+    let (_, option) = OPTIONS_NOT_BUILT_YET.iter().find(|known| later(known))?;
+    Some(format!("{command} {option}"))
 }
 
 fn parse(words: Vec<String>) -> Result<Command, clap::Error> {
@@ -172,12 +186,26 @@ mod tests {
     }
 
     #[test]
-    fn words_of_the_contract_that_are_not_built_are_refused_not_unknown() {
+    fn commands_of_a_later_version_are_refused_not_unknown() {
         for word in NOT_BUILT_YET {
             let spoken = words(&format!("hafailoverctl {word} all"));
             assert_eq!(spoken.exit, Exit::Refused, "{word}");
             assert!(spoken.err.contains("not built yet in this version"), "{}", spoken.err);
         }
+    }
+
+    #[test]
+    fn options_of_a_later_version_are_refused_not_unknown() {
+        for (line, option) in [
+            ("hafailoverctl start web --local --force", "`start --local`"),
+            ("hafailoverctl start --force web", "`start --force`"),
+        ] {
+            let spoken = words(line);
+            assert_eq!(spoken.exit, Exit::Refused, "{line}");
+            assert!(spoken.err.contains(option) && spoken.err.contains("not built yet"), "{}", spoken.err);
+        }
+        assert_eq!(words("hafailoverctl start web --locally").exit, Exit::Usage);
+        assert_eq!(words("hafailoverctl stop web --force").exit, Exit::Usage, "no other command has it");
     }
 
     #[test]
@@ -208,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_become_the_exit_codes_of_the_contract() {
+    fn errors_become_the_exit_codes_of_the_manual() {
         assert_eq!(Spoken::from(CallError::Refused("x".into())).exit as u8, 3);
         assert_eq!(Spoken::from(CallError::Failed("x".into())).exit as u8, 1);
         assert_eq!(Spoken::from(CallError::NoDaemon("x".into())).exit as u8, 4);

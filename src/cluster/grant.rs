@@ -1,4 +1,5 @@
-//! Rule 1's record: per group, the one grant this node supports. It must not know why a grant was given.
+//! Per group, the one record of who owns it and who may own it next. "Rule N" here and elsewhere: docs/rules.md.
+//! It must not know why a grant was given.
 
 use crate::config::model::NodeId;
 
@@ -23,21 +24,21 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The total order both sides of a split compute alike: epoch, then position in `nodes`, earlier wins (rule 14).
+    /// The total order both sides of a split compute alike: epoch, then position in `nodes`, earlier wins (rule 1).
     pub fn beats(&self, other: &Grant) -> bool {
         (self.epoch, std::cmp::Reverse(self.node)) > (other.epoch, std::cmp::Reverse(other.node))
     }
 }
 
-/// The highest grant this node promised or learned, and how far its holder has let go of it.
+/// The highest grant this node took or learned of, and how far its holder has let go of it.
 ///
-/// A record names exactly one node that may start the group without proof by silence, its [`Record::keeper`]: the
-/// owner, or the node that the owner gave the group to when it released it. Naming an heir is final: it can be undone only
-/// by the heir, under a higher epoch. So a release that is lost, doubled or late starts nothing twice.
+/// A record names exactly one node that may start the group without proof by silence, its [`Record::keeper`] (rule 2):
+/// the owner, or the node that the owner gave the group to when it released it. Naming an heir is final: it can be
+/// undone only by the heir, under a higher epoch. So a release that is lost, doubled or late starts nothing twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
     pub grant: Grant,
-    /// Every stop was confirmed: nothing runs under this grant, nor ever will (rule 7).
+    /// Every stop was confirmed: nothing runs under this grant, nor ever will (rules 4 and 5).
     pub released: bool,
     pub heir: Option<NodeId>,
 }

@@ -146,7 +146,7 @@ impl Cluster {
         }
     }
 
-    /// The next epoch, for this node: recorded before anything is started (rule 14).
+    /// The next epoch, for this node: recorded before anything is started (rule 3).
     pub(super) fn new_grant(&self, id: GroupId) -> Grant {
         let epoch = self.group(id).record.map_or(Epoch(0), |record| record.grant.epoch);
         Grant { epoch: Epoch(epoch.0.saturating_add(1)), node: self.config.me, boot: self.identity.boot }
@@ -245,7 +245,7 @@ impl Cluster {
         self.speak = true;
     }
 
-    /// A record that names this node while nothing runs here is a release, whichever boot it is of (rule 10).
+    /// A record that names this node while nothing runs here is a release, whichever boot it is of (rule 5).
     pub(super) fn settle_record(&mut self, id: GroupId) {
         let group = self.group(id);
         if group.phase != Phase::Idle {

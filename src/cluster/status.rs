@@ -1,5 +1,5 @@
 //! What this node can tell about itself and the cluster, as plain data for the bus, the CLI and `STATUS=`.
-//! The JSON form of [`Status`] is a contract: fields are added, never renamed; `schema` counts.
+//! Programs rely on the JSON form of [`Status`]: fields are added, never renamed; `schema` counts.
 
 use serde::{Deserialize, Serialize};
 

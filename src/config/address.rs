@@ -77,6 +77,17 @@ pub(super) fn parse(words: &[Word], local: &Local) -> Result<VirtualAddress, Vec
     }
 }
 
+/// Apart from `parse`: an address whose label is too long on one host alone means the same on all of them.
+pub(super) fn check_label(words: &[Word], address: &VirtualAddress) -> Result<(), Mistake> {
+    let given = words.get(1..).unwrap_or_default().chunks(2).find(|option| option[0].text == "label");
+    let Some([_, word]) = given else { return Ok(()) };
+    name::check_full_label(&address.interface, &word.text).map_err(|what| Mistake {
+        word: word.clone(),
+        what,
+        remedy: format!("shorten it; the interface's name on this host, {}, counts", address.interface),
+    })
+}
+
 fn parse_subnet(text: &str) -> Result<(Ipv4Addr, u8), (String, &'static str)> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     if address.parse::<Ipv6Addr>().is_ok() {

@@ -210,7 +210,12 @@ impl<'a> Reading<'a> {
                 Ok(new) if addresses.iter().any(|(old, _)| old.address == new.address) => {
                     self.problem(place, format!("{} is given twice", new.address), "remove one of them");
                 }
-                Ok(new) => addresses.push((new, place)),
+                Ok(new) => {
+                    if let Err(mistake) = address::check_label(&words, &new) {
+                        self.problem(Place { file: entry.file, at: mistake.word.at }, mistake.what, mistake.remedy);
+                    }
+                    addresses.push((new, place));
+                }
                 Err(mistakes) => {
                     for mistake in mistakes {
                         self.problem(Place { file: entry.file, at: mistake.word.at }, mistake.what, mistake.remedy);
@@ -268,7 +273,7 @@ impl<'a> Reading<'a> {
         false
     }
 
-    /// Terms of a takeover that the contract lets a group set and this version does not build.
+    /// Terms of a takeover that have their place in a group already and that this version does not build.
     fn refuse_later_terms(&mut self) {
         if let Some((proof, place)) = self.single("Proof").filter(|(proof, _)| proof != "silence") {
             if unbuilt::PROOFS.contains(&proof.as_str()) {

@@ -3,7 +3,7 @@
 //!
 //! | file | what it reads |
 //! |---|---|
-//! | `cluster`, `link`, `unbuilt` | `hafailover.toml`; what the contract names and this version refuses |
+//! | `cluster`, `link`, `unbuilt` | `hafailover.toml`; what a later version will know and this one refuses |
 //! | `local` | `local.toml` |
 //! | `authkeys` | the keys |
 //! | `unitfile`, `unitpath` | unit files: their syntax, and where systemd looks for them |
@@ -21,7 +21,7 @@ mod link;
 mod local;
 pub(crate) mod member;
 pub mod model;
-mod name;
+pub(crate) mod name;
 pub mod problem;
 pub(crate) mod section;
 mod tree;

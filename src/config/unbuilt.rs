@@ -1,4 +1,4 @@
-//! What the contract names and this version does not build: refused with that reason, never ignored.
+//! What has its name and meaning already and is not built yet: refused with that reason, never ignored.
 //! One place, so that building a part means deleting its lines here.
 
 use super::problem::{Findings, did_you_mean};
@@ -78,7 +78,7 @@ pub(super) fn refuse_link_kind(findings: &mut Findings<'_>, kind: &Found<String>
     }
 }
 
-/// For a key of a group that is the contract's and that this version refuses: what works instead.
+/// For a key of a group that a later version will know and this one refuses: what works instead.
 pub(super) fn group_key(key: &str) -> Option<&'static str> {
     GROUP_KEYS.iter().find(|(name, _)| *name == key).map(|(_, remedy)| *remedy)
 }

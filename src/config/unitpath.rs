@@ -9,9 +9,16 @@ pub(crate) const TEMPLATE: &str = "hafailover-group@.target";
 pub(crate) const PREFIX: &str = "hafailover-group@";
 const SUFFIX: &str = ".target";
 
-/// The directories for units, first one first. Left out are those that only programs write (`generator`, `transient`).
-pub(super) const SEARCH_PATH: [&str; 4] =
-    ["etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system"];
+/// The directories for units, first one first. `system.control` is where `systemctl set-property` writes. Left out are those
+/// that no administrator fills: `transient`, `generator` (ours among them) and `system.attached` of portable services.
+pub(super) const SEARCH_PATH: [&str; 6] = [
+    "etc/systemd/system.control",
+    "run/systemd/system.control",
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+];
 
 /// `web` to `hafailover-group@web.target`.
 pub(crate) fn target_of(instance: &str) -> String {

@@ -169,6 +169,7 @@ const GROUP_CASES: &[Case] = &[
     case(WEB, "10.0.0.77/24 dev eth0", "¦10.0.0.77/24", "finding the interface", "write dev"),
     case(WEB, "10.0.0.77/24 dev eth0", "10.0.0.77/24 ¦deb eth0", "unknown word \"deb\"", "did you mean \"dev\"?"),
     case(WEB, "dev eth0", "dev eth0 ¦label", "nothing stands behind", "ADDR/PREFIX"),
+    case(WEB, "dev eth0", "dev eth0 label ¦frontpage-01", "\"eth0:frontpage-01\" is longer than the 15", "shorten it"),
     case(WEB, "dev eth0", "dev eth0 broadcast ¦all", "not an IPv4 address", "10.0.0.255"),
     case(WEB, "10.0.0.77", "¦10.0.0.78", "belongs to group db already", "one group only"),
     case(WEB, "10.0.0.77", "¦172.16.1.76", "a node's own address on link hb0", "no node keeps"),
@@ -257,6 +258,27 @@ fn a_host_that_is_no_node_hears_its_name_and_both_remedies() {
     assert_eq!((problem.line, problem.column), (3, 1));
     assert!(problem.what.contains("`uname -n` is \"gamma\""), "{problem}");
     assert!(problem.remedy.contains("local.toml"), "{problem}");
+}
+
+#[test]
+fn a_label_counts_with_this_hosts_own_name_of_the_interface() {
+    let tree = Tree::sound();
+    tree.replace(WEB, "dev eth0", "dev eth0 label website");
+    let digest = |tree: &Tree| tree.loaded().config.groups_digest;
+    let before = digest(&tree);
+    tree.replace(LOCAL, "[interfaces]\n", "[interfaces]\neth0 = \"enp0s31f6\"\n");
+    let problems = tree.load().expect_err("enp0s31f6:website has 17 characters");
+    let [problem] = problems.as_slice() else { panic!("{problems:#?}") };
+    assert_eq!((problem.line, problem.column), (6, 37));
+    assert!(problem.what.contains("\"enp0s31f6:website\"") && problem.remedy.contains("enp0s31f6"), "{problem}");
+    tree.replace(WEB, "label website", "label www");
+    assert_ne!(digest(&tree), before, "the label is a part of what the group means");
+    // Too long where the interface keeps the cluster's name, and this host gives it another.
+    tree.replace(WEB, "dev eth0 label www", "dev service-network label www");
+    tree.replace(LOCAL, "eth0 = ", "service-network = ");
+    let renamed = digest(&tree);
+    tree.replace(WEB, "10.0.0.77", "10.0.0.79");
+    assert_ne!(digest(&tree), renamed, "the digest still covers the address");
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn drop_in(directory: &str, name: &str) -> String {
 }
 
 #[test]
-fn the_example_of_the_contract_is_read() {
+fn all_parts_of_an_example_are_read() {
     let loaded = Tree::sound().loaded();
     let config = &loaded.config;
     assert_eq!(loaded.warnings, []);
@@ -33,7 +33,7 @@ fn the_example_of_the_contract_is_read() {
 }
 
 #[test]
-fn timing_has_the_contracts_defaults_and_warntime_follows_the_deadtime() {
+fn timing_has_the_manuals_defaults_and_warntime_follows_the_deadtime() {
     let tree = Tree::sound();
     let timing = "[timing]\nkeepalive = \"100ms\"\nwarntime = \"150ms\"\ndeadtime = \"300ms\"\ninitdead = \"10s\"\n";
     let milliseconds = |tree: &Tree| {
@@ -107,6 +107,11 @@ fn drop_ins_merge_override_mask_and_reset() {
     let web = tree.loaded().config.groups.remove(1);
     assert_eq!(web.members, ["web-group@hafailover-group.service"]);
     assert_eq!(web.description, "");
+    // What `systemctl set-property` writes comes before everything else.
+    let control = drop_in("run", "z.conf").replace("/system/", "/system.control/");
+    tree.write(&control, "[X-HAFailover]\nTimeoutStopSec=7min\n");
+    let web = tree.loaded().config.groups.remove(1);
+    assert_eq!((web.members[2].as_str(), web.timeout_stop), ("late.service", Duration::from_secs(420)));
 }
 
 #[test]

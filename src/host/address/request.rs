@@ -3,6 +3,7 @@
 
 use super::message::{Batch, NewAddress};
 use crate::config::model::VirtualAddress;
+use crate::config::name::full_label;
 use rustix::io::Errno;
 use std::io;
 use std::net::Ipv4Addr;
@@ -86,12 +87,10 @@ pub(super) fn several(mut errors: Vec<AddressError>) -> AddressError {
     if errors.len() == 1 { errors.remove(0) } else { AddressError::Several(errors) }
 }
 
-/// Old tools show a labelled address as an interface of its own and expect the interface's name in front.
+/// The configuration was checked for this; what an older version of it left in /run may still be too long.
 pub(super) fn label_of(address: &VirtualAddress) -> Result<Option<String>, AddressError> {
     let Some(label) = &address.label else { return Ok(None) };
-    let named =
-        label.strip_prefix(address.interface.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
-    let full = if named { label.clone() } else { format!("{}:{label}", address.interface) };
+    let full = full_label(&address.interface, label);
     if full.len() > LABEL {
         return Err(AddressError::LabelTooLong { address: address.address, label: full });
     }
