@@ -37,8 +37,8 @@ fn noticed(sabotage: Sabotage, checker: &str) -> u64 {
 
 #[test]
 fn a_host_that_does_not_stop_what_it_says_it_stopped_is_seen() {
-    let seen = noticed(Sabotage::FalseStop, "one owner") + noticed(Sabotage::FalseStop, "rules");
-    assert!(seen >= 20, "seen in {seen} of 40 worlds");
+    let seen = noticed(Sabotage::FalseStop, "rules");
+    assert!(seen >= 10, "seen in {seen} of 40 worlds");
 }
 
 #[test]

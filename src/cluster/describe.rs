@@ -136,6 +136,7 @@ impl Cluster {
             Phase::Running { .. } => "running",
             Phase::Stopping(stopping) if stopping.failures == 0 => "stopping",
             _ if group.blocked.is_some() => "blocked",
+            Phase::Unknown { held: Some(_), .. } => "unknown",
             _ if group.order.stopped => "stopped",
             _ if group.banned.is_some() => "banned",
             Phase::Stopping(_) => "stopping",

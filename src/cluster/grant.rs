@@ -24,7 +24,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The total order both sides of a split compute alike: epoch, then position in `nodes`, earlier wins (rule 1).
+    /// The total order both sides of a split compute alike: epoch, then name, the first in the alphabet wins (rule 1).
     pub fn beats(&self, other: &Grant) -> bool {
         (self.epoch, std::cmp::Reverse(self.node)) > (other.epoch, std::cmp::Reverse(other.node))
     }

@@ -45,7 +45,8 @@ fn a_round_that_was_held_up_starts_nothing() {
     let mut bench = Bench::new(ALPHA, &[], None);
     // Alone, and at the end of initdead: it may start, but for having been held up.
     assert!(!starts(&bench.held_up(1000, 1150, vec![])));
-    assert!(starts(&bench.round(1151, vec![])));
+    assert!(!starts(&bench.round(1151, vec![])), "the network is asked anew");
+    assert!(starts(&bench.round(1300, vec![])));
 }
 
 /// Two nodes that do not hear each other took the group in the same moment.
@@ -382,4 +383,14 @@ fn an_address_that_cannot_be_put_back_is_told_once_and_moves_the_group() {
     assert!(stops(&bench.keep(1600, 1600)));
     bench.keep(1700, 1700);
     assert_eq!(bench.heart.record(GROUP).and_then(|record| record.heir), Some(BETA));
+}
+
+#[test]
+fn what_is_decided_is_kept_before_it_is_done() {
+    let mut bench = Bench::owner(config(ALPHA));
+    let stop = Event::Command { request: RequestId(1), command: Command::Stop { group: GROUP } };
+    let actions = bench.round(1600, vec![stop]);
+    let saved = |action: &Action| matches!(action, Action::Save(saved) if saved.groups["web"].order.stopped);
+    let revoked = position(&actions, |action| matches!(action, Action::Hold { phase: HeldPhase::Stopping, .. }));
+    assert!(position(&actions, saved).is_some() && position(&actions, saved) < revoked, "{actions:?}");
 }

@@ -61,6 +61,8 @@ pub struct Cluster {
     expected: Option<Time>,
     /// When this round began, and so began to read: what came later is not known yet.
     read_at: Time,
+    /// Up to when this node's lateness was counted.
+    counted: Time,
     /// A link brought more in this round than was read.
     unread: bool,
     /// Since when that has been so, round after round: until a deadtime has passed, nobody counts as silent.
@@ -117,6 +119,7 @@ impl Cluster {
             now,
             expected: None,
             read_at: now,
+            counted: now,
             unread: false,
             flooded: None,
             sequence: 0,
@@ -156,12 +159,20 @@ impl Cluster {
         let late = expected.map_or(Duration::ZERO, |expected| now.since(expected));
         self.now = now;
         self.read_at = now;
+        self.counted = now;
         if !std::mem::take(&mut self.unread) {
             self.flooded = None;
         }
-        if late.is_zero() {
-            return;
+        if !late.is_zero() {
+            self.was_late(late);
+            self.expected = None;
         }
+    }
+
+    /// Woken too late, or held up between reading and deciding: what its peers and the network said meanwhile, or would have
+    /// said if asked, is not known.
+    fn was_late(&mut self, late: Duration) {
+        let now = self.now;
         self.view.late(late, self.config.timing.deadtime);
         if late > self.config.timing.keepalive {
             self.ask_again();
@@ -172,7 +183,6 @@ impl Cluster {
             self.timers.arm(Timer::Awake, now + self.config.timing.keepalive);
             self.report(Change::Slept { gap: late });
         }
-        self.expected = None;
     }
 
     /// A link brought more than one round reads: what a peer said may be among the rest. For a deadtime; who floods a link for
@@ -271,6 +281,11 @@ impl Cluster {
     /// Everything that waits was folded: expire silence, and decide.
     pub fn decide(&mut self, now: Time) -> Vec<Action> {
         self.now = now.max(self.now);
+        let held_up = self.now.since(self.counted);
+        if held_up > self.config.timing.keepalive {
+            self.counted = self.now;
+            self.was_late(held_up);
+        }
         for timer in self.timers.expired(self.now) {
             self.due(timer);
         }

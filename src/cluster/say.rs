@@ -23,12 +23,13 @@ impl Cluster {
         }
     }
 
-    /// Saves what changed, then says it: a record is in `/run` before anybody hears of it.
+    /// Saves what changed, then says it: a record, or an operator's order, is in `/run` before it is acted upon and before anybody
+    /// hears of it.
     pub(super) fn say(&mut self) {
         if self.unsaved {
             self.unsaved = false;
             let saved = self.saved();
-            self.out.push(Action::Save(saved));
+            self.out.insert(0, Action::Save(saved));
         }
         if self.exited || self.asleep || !self.view.links.values().any(|usable| *usable) {
             return;

@@ -79,7 +79,8 @@ pub struct GroupStatus {
     /// The node that owns it as far as this node knows.
     pub owner: Option<String>,
     pub epoch: u32,
-    /// What it is on this node: `inactive`, `starting`, `running`, `stopping`, `blocked`, `banned`, `stopped` (by an operator).
+    /// What it is on this node: `inactive`, `starting`, `running`, `stopping`, `blocked`, `banned`, `stopped` (by an operator),
+    /// `unknown` (left by an earlier run of the daemon, not looked at yet).
     pub state: String,
     /// One sentence: why it is where it is, or why it is not.
     pub why: String,

@@ -240,8 +240,8 @@ impl Cluster {
         group.claim().is_some() && self.now.since(group.started) < self.config.timing.deadtime
     }
 
-    /// Somebody answers for an address of a group that this node has just started. Of the two, the one that stands first in
-    /// `nodes` keeps it: both reckon alike, without hearing each other.
+    /// Somebody answers for an address of a group that this node has just started. Of the two, the one whose name comes
+    /// first keeps it: both reckon alike, without hearing each other.
     pub(super) fn met_on_the_network(&self, id: GroupId) -> Option<String> {
         let (_, index, mac) = self.group(id).probing.answer.filter(|_| self.just_started(id))?;
         let first = |node: &NodeId| *node < self.config.me;

@@ -24,8 +24,10 @@ const TOP_KEYS: [&str; 4] = ["cluster", "timing", "link", "takeover"];
 #[derive(Clone, Debug)]
 pub(super) struct Cluster {
     pub(super) name: String,
-    /// Empty if the file does not tell them soundly.
+    /// Sorted by name: a node's number must not depend on the order in one host's file. Empty if the file is not sound.
     pub(super) nodes: Vec<NodeConfig>,
+    /// In the order of the file.
+    pub(super) preferred: Vec<NodeId>,
     pub(super) me: Option<NodeId>,
     pub(super) timing: Timing,
     pub(super) links: Vec<LinkConfig>,
@@ -37,6 +39,7 @@ impl Cluster {
         Cluster {
             name: String::new(),
             nodes: Vec::new(),
+            preferred: Vec::new(),
             me: None,
             timing: DEFAULT_TIMING,
             links: Vec::new(),
@@ -53,8 +56,8 @@ impl Cluster {
     pub(super) fn digest(&self) -> u32 {
         let mut canonical = Canonical::default();
         canonical.line("cluster", &self.name);
-        for node in &self.nodes {
-            canonical.line("node", &node.name);
+        for node in &self.preferred {
+            canonical.line("node", &self.nodes[usize::from(node.0)].name);
         }
         let Timing { keepalive, warntime, deadtime, initdead } = self.timing;
         for (key, time) in
@@ -116,6 +119,9 @@ fn read(reader: &mut Reader<'_>, top: Section<'_>, local: &Local) -> Cluster {
         reader.known_keys(section, &["name", "nodes", "witnesses"]);
         cluster.name = cluster_name(reader, section);
         cluster.nodes = nodes(reader, section);
+        let listed: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
+        cluster.nodes.sort_by(|one, other| one.name.cmp(&other.name));
+        cluster.preferred = listed.iter().filter_map(|name| cluster.find_node(name)).collect();
         cluster.me = me(reader, section, &cluster, local);
     } else {
         reader.missing(top, "cluster", "add [cluster] with name and nodes");

@@ -176,7 +176,7 @@ impl<'a> Reading<'a> {
 
     fn nodes(&mut self) -> Vec<NodeId> {
         let cluster = self.context.cluster;
-        let everyone = (0..cluster.nodes.len()).map(super::cluster::node_id).collect();
+        let everyone = cluster.preferred.clone();
         let names = self.list("Nodes");
         if names.is_empty() || cluster.nodes.is_empty() {
             return everyone;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// Position of a node in [`Config::nodes`]. Meaningful on this host only; the wire carries [`NodeTag`].
+/// Position of a node in [`Config::nodes`]. The wire carries [`NodeTag`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u8);
 
@@ -33,7 +33,8 @@ pub struct Config {
     pub cluster: String,
     /// First eight bytes of SHA-256 of the cluster's name: stands in every packet.
     pub cluster_tag: u64,
-    /// In the order of `[cluster] nodes`, which is the default preference.
+    /// Sorted by name: of two owners under equal epochs all nodes prefer the same one, even while their files list them in
+    /// another order. The default preference, which is that order, stands in each group.
     pub nodes: Vec<NodeConfig>,
     /// This host.
     pub me: NodeId,

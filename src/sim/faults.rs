@@ -62,6 +62,9 @@ pub enum Fault {
     HostThreadStuck {
         host: usize,
     },
+    RunFull {
+        host: usize,
+    },
     GuardMissing {
         host: usize,
         group: usize,
@@ -145,7 +148,7 @@ fn draw(random: &mut Random, groups: usize) -> Fault {
     let host = random.below(2) as usize;
     let link = random.below(LINKS as u64) as usize;
     let group = random.below(groups as u64) as usize;
-    match random.below(34) {
+    match random.below(35) {
         0 => Fault::CutOneWay { from: host, link },
         1 => Fault::CutLink { link },
         2 => Fault::CutSender { from: host },
@@ -172,6 +175,7 @@ fn draw(random: &mut Random, groups: usize) -> Fault {
         28..=30 => Fault::Move { host, group, to: random.below(2) as usize },
         31 => Fault::Stop { host, group },
         32 => Fault::Start { host, group },
+        33 => Fault::RunFull { host },
         _ => Fault::Clear { host, group },
     }
 }

@@ -64,6 +64,10 @@ impl Real {
         self.addresses.contains(&true) || self.active()
     }
 
+    pub fn whole(&self) -> bool {
+        !self.addresses.contains(&false) && self.members.is_none_or(|unit| unit == Unit::Active)
+    }
+
     fn active(&self) -> bool {
         self.members.is_some_and(|unit| unit != Unit::Inactive)
     }
@@ -80,6 +84,10 @@ pub struct Daemon {
     pub inbox: Vec<Event>,
     /// When it will look at the time.
     pub wake_at: Option<Nanos>,
+    /// It has read, and is held up before it decides.
+    pub deciding: bool,
+    /// Since when something waits that it has not read.
+    pub unread_since: Option<Nanos>,
 }
 
 /// What a step of a host brings about later.
@@ -113,6 +121,8 @@ pub struct Host {
     pub lies: bool,
     /// Injected fault: no step of it is ever answered.
     pub mute: bool,
+    /// There is no room in its /run.
+    pub full: bool,
 }
 
 impl Host {
@@ -134,6 +144,7 @@ impl Host {
             jobs: 0,
             lies: false,
             mute: false,
+            full: false,
         }
     }
 
@@ -153,7 +164,7 @@ impl Host {
     pub fn runs(&self, now: Nanos) -> bool {
         self.powered
             && now >= self.frozen_until
-            && self.daemon.as_ref().is_some_and(|daemon| now >= daemon.paused_until)
+            && self.daemon.as_ref().is_some_and(|daemon| now >= daemon.paused_until && !daemon.deciding)
     }
 
     pub fn boot(&mut self, now: Nanos, random: &mut Random) {
@@ -180,7 +191,15 @@ impl Host {
         let held: Vec<Held> = self.held.values().cloned().collect();
         let identity = Identity { incarnation, boot: self.boot };
         let cluster = Cluster::new(self.config.clone(), identity, &saved, &held, self.clock(now));
-        self.daemon = Some(Daemon { cluster, incarnation, paused_until: 0, inbox: Vec::new(), wake_at: None });
+        self.daemon = Some(Daemon {
+            cluster,
+            incarnation,
+            paused_until: 0,
+            inbox: Vec::new(),
+            wake_at: None,
+            deciding: false,
+            unread_since: None,
+        });
     }
 
     /// A daemon that leaves in order has its disk written.
@@ -207,7 +226,7 @@ impl Host {
         phase: HeldPhase,
         fails: bool,
     ) -> Later {
-        if fails {
+        if fails || self.full {
             return Later::Tell(failed(op, "no room in /run"));
         }
         let group = self.config.group(group).name.clone();

@@ -6,6 +6,7 @@ mod faults;
 mod host;
 mod network;
 mod random;
+mod rounds;
 mod scenario;
 mod strike;
 mod timeline;

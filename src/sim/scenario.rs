@@ -27,6 +27,9 @@ pub struct Rough {
     /// Wake-ups that come late.
     pub late: u64,
     pub late_by: Nanos,
+    /// Rounds that are held up between reading and deciding.
+    pub stall: u64,
+    pub stall_by: Nanos,
     /// Longest time until what was saved is on the disk.
     pub disk: Nanos,
 }
@@ -34,7 +37,18 @@ pub struct Rough {
 impl Rough {
     /// After all faults.
     pub fn quiet() -> Rough {
-        Rough { loss: 0, duplicate: 0, delay: MS / 2, fail: 0, hang: 0, late: 0, late_by: 1, disk: 20 * MS }
+        Rough {
+            loss: 0,
+            duplicate: 0,
+            delay: MS / 2,
+            fail: 0,
+            hang: 0,
+            late: 0,
+            late_by: 1,
+            stall: 0,
+            stall_by: 1,
+            disk: 20 * MS,
+        }
     }
 }
 
@@ -48,6 +62,10 @@ pub struct Scenario {
     pub settled: Nanos,
     pub end: Nanos,
     pub faults: u64,
+    /// This host stays without power when all else is mended.
+    pub off: Option<usize>,
+    /// The second host's files differ until all is mended.
+    pub differing: bool,
 }
 
 impl Scenario {
@@ -80,8 +98,16 @@ impl Scenario {
         let heal = 14 * SECOND;
         let settled = heal + timing.initdead.as_nanos() as u64 + 18 * SECOND;
         let faults = if random.permille(100) { 0 } else { random.between(1, 14) };
+        let mut configs: Vec<Config> = configs.collect();
+        let differing = random.permille(80);
+        if differing {
+            differ(&mut configs[1]);
+        }
+        let off = random.permille(120).then(|| random.below(NODES as u64) as usize);
         Scenario {
-            configs: configs.collect(),
+            off,
+            differing,
+            configs,
             rough: rough(random, &timing),
             heal,
             settled,
@@ -101,6 +127,27 @@ impl Scenario {
     pub fn groups(&self) -> usize {
         self.configs[0].groups.len()
     }
+
+    /// What both hosts' files say in the end.
+    pub fn agreed(&self, host: usize) -> Config {
+        Config { me: NodeId(host as u8), ..self.configs[0].clone() }
+    }
+
+    /// Nothing goes wrong at all: whatever stops, stops without need.
+    pub fn calm(&self) -> bool {
+        let rough = &self.rough;
+        let slow = rough.delay >= self.keepalive();
+        self.faults == 0
+            && !slow
+            && rough.loss + rough.fail + rough.hang + rough.late + rough.stall == 0
+            && !self.differing
+    }
+}
+
+/// Somebody turned every preference round in one host's files.
+fn differ(config: &mut Config) {
+    config.groups_digest += 1;
+    config.groups.iter_mut().for_each(|group| group.nodes.reverse());
 }
 
 fn timing(random: &mut Random) -> Timing {
@@ -128,6 +175,8 @@ fn rough(random: &mut Random, timing: &Timing) -> Rough {
         hang: *random.pick(&[0, 0, 0, 20]),
         late: *random.pick(&[0, 1, 10]),
         late_by: *random.pick(&[MS, 20 * MS]),
+        stall: *random.pick(&[0, 0, 5, 20]),
+        stall_by: *random.pick(&[MS, keepalive, keepalive * 8]),
         disk: *random.pick(&[MS, 50 * MS, 2 * SECOND]),
     }
 }

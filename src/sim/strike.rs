@@ -7,6 +7,7 @@ use super::world::{Happening, World};
 use super::{MS, Nanos};
 use crate::cluster::{Command, Event, RequestId};
 use crate::config::model::{GroupId, LinkId, NodeId};
+use std::sync::Arc;
 
 impl World {
     pub fn strike(&mut self, planned: Planned) {
@@ -90,6 +91,7 @@ impl World {
                 self.tell(host, Event::Link { link: LinkId(link as u8), usable: !on });
             }
             Fault::CableOut { host } => self.carrier(host, !on),
+            Fault::RunFull { host } => self.hosts[host].full = on,
             Fault::HostThreadStuck { host } => self.tell(host, Event::HostThread { answering: !on }),
             Fault::GuardMissing { host, group } => {
                 let fault = on.then(|| "drop-in not loaded".to_string());
@@ -103,7 +105,8 @@ impl World {
         let now = self.now;
         if self.hosts[host].powered && self.hosts[host].carrier != up {
             self.hosts[host].carrier = up;
-            self.hosts[host].answers_since = Some(now);
+            // Not before the end of a pause that is under way.
+            self.hosts[host].answers_since = self.hosts[host].answers_since.max(Some(now));
             self.tell(host, Event::Interface { interface: "eth0".into(), up });
         }
     }
@@ -194,7 +197,7 @@ impl World {
     }
 
     pub fn boot(&mut self, host: usize) {
-        if self.hosts[host].powered {
+        if self.hosts[host].powered || (self.now >= self.scenario.heal && self.scenario.off == Some(host)) {
             return;
         }
         self.hosts[host].boot(self.now, &mut self.random);
@@ -254,7 +257,16 @@ impl World {
         self.timeline.note(self.now, None, || "everything is mended".into());
         self.rough = Rough::quiet();
         self.network.heal(self.now);
-        for host in 0..NODES {
+        if self.scenario.differing {
+            self.hosts[1].config = Arc::new(self.scenario.agreed(1));
+            self.kill(1, self.now + 100 * MS, false);
+        }
+        if let Some(host) = self.scenario.off {
+            self.power_loss(host, self.scenario.end + 1);
+        }
+        let off = self.scenario.off;
+        for host in (0..NODES).filter(|host| off != Some(*host)) {
+            self.hosts[host].full = false;
             self.links[host] = [true; LINKS];
             for link in 0..LINKS {
                 self.tell(host, Event::Link { link: LinkId(link as u8), usable: true });

@@ -1,13 +1,13 @@
 //! What really is, as far as the checkers need it: who truly heard what, since when a question would have been answered.
 //! It must not know what a heart thinks.
 
-use super::Nanos;
 use super::checkers::Violation;
 use super::checkers::one_owner::{Decision, OneOwner};
 use super::checkers::rules::{Rules, Said};
 use super::checkers::settles::{Settles, Stand};
 use super::scenario::{NODES, Scenario};
 use super::world::World;
+use super::{MS, Nanos};
 use crate::cluster::Incarnation;
 use crate::config::model::GroupId;
 use crate::wire::{Message, Role};
@@ -21,6 +21,8 @@ pub struct Ears {
     highest: Option<(Incarnation, u64)>,
     /// The newest own sequence that came back.
     echoed: u64,
+    /// The last message was a goodbye.
+    goodbye: bool,
 }
 
 #[derive(Debug)]
@@ -89,9 +91,12 @@ impl Watch {
         if other != Some(message.incarnation) && ears.highest.is_none_or(|(last, _)| last == message.incarnation) {
             ears.echoed = ears.echoed.max(echo.sequence);
         }
+        // Its last words are heard when it is gone.
+        ears.goodbye |= message.flags.left;
         if other == Some(message.incarnation) && new {
             let highest = Some((message.incarnation, message.sequence));
-            *ears = Ears { since: now, heard_sent: Some(sent), highest, echoed: ears.echoed.max(echo.sequence) };
+            let (echoed, goodbye) = (ears.echoed.max(echo.sequence), message.flags.left);
+            *ears = Ears { since: now, heard_sent: Some(sent), highest, echoed, goodbye };
             self.one_owner.heard(host, sent);
         }
     }
@@ -110,9 +115,35 @@ impl World {
         ];
         let answered_since = since.into_iter().try_fold(0, |latest: Nanos, since| Some(latest.max(since?)));
         let silence = self.now.saturating_sub(ears.since);
+        let result = self.may_decide(host, group, silence);
+        self.watch.note(result);
         let decision = Decision { at: self.now, silence, heard_sent: ears.heard_sent, answered_since };
         let result = self.watch.one_owner.decided(host, group, decision);
         self.watch.note(result);
+    }
+
+    /// What no proof excuses: packets that waited to be read, and a peer that is heard and has other files.
+    fn may_decide(&self, host: usize, group: usize, silence: Nanos) -> Result<(), Violation> {
+        let daemon = self.hosts[host].daemon.as_ref();
+        let waited = daemon.and_then(|daemon| daemon.unread_since).map_or(0, |since| self.now - since);
+        let keepalive = self.scenario.keepalive();
+        let unread = (waited > keepalive).then(|| format!("with packets unread for {} ms", waited / MS));
+        let ears = self.watch.ears[host];
+        let heard = ears.heard_sent.is_some() && !ears.goodbye && silence < keepalive;
+        let differs = self.hosts[0].config.groups_digest != self.hosts[1].config.groups_digest;
+        let differs = (heard && differs).then(|| "while it hears a peer with other files".to_string());
+        let Some(what) = unread.or(differs) else { return Ok(()) };
+        let what = format!("host {host} starts group {group} {what}");
+        Err(Violation { at: self.now, checker: "decisions", what })
+    }
+
+    /// In a calm world nothing stops but for failback.
+    pub fn stopping(&mut self, host: usize, group: usize, reason: &str) {
+        let back = self.scenario.configs[0].groups[group].failback;
+        if self.now < self.scenario.heal && self.scenario.calm() && !back {
+            let what = format!("host {host} stops group {group} without need: {reason}");
+            self.watch.note(Err(Violation { at: self.now, checker: "decisions", what }));
+        }
     }
 
     /// Something of `host` changed: who owns what now?
@@ -170,6 +201,8 @@ impl World {
                     order: cluster.map_or_else(Default::default, |cluster| cluster.operator_order(id)),
                     banned: cluster.is_some_and(|cluster| cluster.banned(id)),
                     owns,
+                    whole: self.hosts[host].real[group].whole(),
+                    off: self.scenario.off == Some(host),
                 }
             });
             let config = &self.scenario.configs[0].groups[group];

@@ -8,7 +8,7 @@ use super::scenario::{LINKS, NODES, Rough, Scenario};
 use super::timeline::Timeline;
 use super::watch::Watch;
 use super::{Ending, MS, Nanos, SECOND, Sabotage};
-use crate::cluster::{Action, Change, Event, Incarnation, OpId, Time};
+use crate::cluster::{Action, Change, Event, Incarnation, OpId};
 use crate::config::model::{GroupId, LinkId};
 use crate::wire::{Message, codec};
 use std::cmp::Reverse;
@@ -37,6 +37,11 @@ pub enum Happening {
         to: usize,
         link: usize,
         packet: Packet,
+    },
+    /// The daemon decides on what it read.
+    Decide {
+        host: usize,
+        incarnation: Incarnation,
     },
     /// For one run of the daemon.
     Tell {
@@ -211,6 +216,7 @@ impl World {
                     self.tell(host, event);
                 }
             }
+            Happening::Decide { host, incarnation } => self.decide_late(host, incarnation),
             Happening::Job { host, boot, group, number, end } => self.job_ended(host, boot, group, number, end),
             Happening::Written { host, boot, number, saved } => {
                 if self.hosts[host].powered && self.hosts[host].boot.0 == boot && number > self.written[host] {
@@ -275,6 +281,9 @@ impl World {
         if runs {
             self.round(host, vec![event]);
         } else if !matches!(event, Event::Heartbeat { .. }) || daemon.inbox.len() < SOCKET_ROOM {
+            if matches!(event, Event::Heartbeat { .. }) {
+                daemon.unread_since.get_or_insert(self.now);
+            }
             daemon.inbox.push(event);
         }
     }
@@ -290,55 +299,7 @@ impl World {
         self.tell(to, Event::Heartbeat { link: LinkId(link as u8), message });
     }
 
-    /// One round of a heart, exactly as the beat thread does it.
-    pub fn round(&mut self, host: usize, news: Vec<Event>) {
-        let now = self.now;
-        let clock = self.hosts[host].clock(now);
-        let other = self.hosts[1 - host].daemon.as_ref().map(|daemon| daemon.incarnation);
-        let Some(daemon) = &mut self.hosts[host].daemon else { return };
-        let mut events = std::mem::take(&mut daemon.inbox);
-        events.extend(news);
-        daemon.cluster.begin(clock);
-        for event in events {
-            match event {
-                Event::Heartbeat { link, message } => {
-                    daemon.cluster.hear(link, &message);
-                    self.watch.heard(now, host, daemon.incarnation, other, &message);
-                }
-                event => daemon.cluster.fold(event),
-            }
-        }
-        let actions = daemon.cluster.decide(clock);
-        let incarnation = daemon.incarnation;
-        self.ending.rounds += 1;
-        if now >= self.scenario.settled {
-            self.watch.settles.round(host);
-        }
-        for action in actions {
-            if self.hosts[host].daemon.as_ref().is_none_or(|daemon| daemon.incarnation != incarnation) {
-                return;
-            }
-            self.act(host, action);
-        }
-        self.ownership(host);
-        self.inspect_rules(host);
-        self.plan_wake(host, clock);
-    }
-
-    fn plan_wake(&mut self, host: usize, clock: Time) {
-        let next = self.hosts[host].daemon.as_ref().and_then(|daemon| daemon.cluster.next_deadline());
-        let Some(next) = next else { return };
-        let late = if self.random.permille(self.rough.late) { self.random.below(self.rough.late_by) } else { 20_000 };
-        let at = self.hosts[host].world_time(next.max(clock)) + late;
-        let Some(daemon) = &mut self.hosts[host].daemon else { return };
-        // One that comes sooner is woken for nothing, which is harmless, and keeps the queue short.
-        if daemon.wake_at.is_none_or(|planned| planned <= self.now || planned > at) {
-            daemon.wake_at = Some(at);
-            self.at(at, Happening::Wake { host });
-        }
-    }
-
-    fn act(&mut self, host: usize, action: Action) {
+    pub fn act(&mut self, host: usize, action: Action) {
         let (now, fails) = (self.now, self.random.permille(self.rough.fail / 4));
         let answer = self.random.between(20_000, 200_000);
         match action {
@@ -449,9 +410,13 @@ impl World {
 
     fn reported(&mut self, host: usize, change: Change) {
         self.timeline.note(self.now, Some(host), || format!("{change:?}"));
-        if let Change::GroupStarting { group, .. } = change {
-            self.ending.takeovers += 1;
-            self.decided(host, usize::from(group.0));
+        match change {
+            Change::GroupStarting { group, .. } => {
+                self.ending.takeovers += 1;
+                self.decided(host, usize::from(group.0));
+            }
+            Change::GroupStopping { group, reason, .. } => self.stopping(host, usize::from(group.0), &reason),
+            _ => {}
         }
     }
 }

@@ -90,6 +90,18 @@ fn both_hosts_compute_the_same_digests_from_the_same_files() {
 }
 
 #[test]
+fn a_reordered_list_of_nodes_changes_the_preference_and_nobodys_number() {
+    let tree = Tree::sound();
+    let before = tree.loaded().config;
+    tree.replace(CLUSTER, "[\"alpha\", \"beta\"]", "[\"beta\", \"alpha\"]");
+    tree.replace(DB, "Nodes=beta alpha\n", "");
+    let after = tree.loaded().config;
+    assert_eq!((before.me, before.nodes), (after.me, after.nodes));
+    assert_ne!(before.cluster_digest, after.cluster_digest);
+    assert_eq!(after.groups[0].nodes, [NodeId(1), NodeId(0)], "the default preference is the file's order");
+}
+
+#[test]
 fn drop_ins_merge_override_mask_and_reset() {
     let tree = Tree::sound();
     // By name: web.conf of /etc, then x of /run; the same name further down does not count, nor does a masked one.

@@ -21,6 +21,10 @@ pub struct Stand {
     pub order: Order,
     pub banned: bool,
     pub owns: bool,
+    /// All of its addresses and members are there.
+    pub whole: bool,
+    /// It is meant to be without power.
+    pub off: bool,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +72,9 @@ impl Settles {
 }
 
 fn unrest(hosts: [Stand; NODES], preferred: Option<usize>) -> Option<&'static str> {
+    if let Some(left) = hosts.iter().position(|host| host.off) {
+        return unrest_alone(&hosts[1 - left]);
+    }
     let all = |holds: fn(&Stand) -> bool| hosts.iter().all(holds);
     if !all(|host| host.up && host.joined) {
         return Some("a daemon is not up, or has not joined");
@@ -90,8 +97,25 @@ fn unrest(hosts: [Stand; NODES], preferred: Option<usize>) -> Option<&'static st
     if hosts[owner].role != Role::Running || !idle(1 - owner) {
         return Some("its owner does not say that it runs, or the other one that it does not");
     }
+    if !hosts[owner].whole {
+        return Some("a part of it is missing where it runs");
+    }
     match preferred {
         Some(preferred) if owner != preferred && !hosts[preferred].banned => Some("it did not fail back"),
         _ => None,
+    }
+}
+
+/// One host is left, and has taken whatever may run.
+fn unrest_alone(host: &Stand) -> Option<&'static str> {
+    if !host.up || !host.joined {
+        return Some("the daemon that is left is not up, or has not joined");
+    }
+    if host.order.stopped || host.banned {
+        return (host.owns || host.role != Role::Idle).then_some("it should rest where it is left alone");
+    }
+    match (host.owns && host.whole, host.role) {
+        (true, Role::Running) => None,
+        _ => Some("nobody runs it although one host is left"),
     }
 }
