@@ -70,6 +70,11 @@ impl Host {
         self.dir.join("root").join(path.trim_start_matches('/'))
     }
 
+    /// The same for what the running host has mounted itself, `/run` above all.
+    pub fn live_path(&self, path: &str) -> Result<PathBuf> {
+        Ok(PathBuf::from(format!("/proc/{}/root", self.leader()?)).join(path.trim_start_matches('/')))
+    }
+
     pub fn write(&self, path: &str, text: &str) -> Result {
         let path = self.path(path);
         fs::create_dir_all(path.parent().expect("a path below the host's root"))?;
@@ -121,6 +126,12 @@ impl Host {
     pub fn run(&self, command: &[&str]) -> Result<String> {
         let output = self.command(command)?.stdin(Stdio::null()).output()?;
         sys::printed(&format!("{}: {}", self.name(), command.join(" ")), &output)
+    }
+
+    /// Begins a command on the host whose end is for the caller to wait for; what it says is lost.
+    pub fn begin(&self, command: &[&str]) -> Result<Child> {
+        let mut command = self.command(command)?;
+        Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
     }
 
     /// A bounded command in all of the host's namespaces.
@@ -223,6 +234,11 @@ impl Host {
 
     pub fn property(&self, unit: &str, property: &str) -> Result<String> {
         Ok(self.run(&["systemctl", "show", "--value", "-p", property, unit])?.trim().to_string())
+    }
+
+    /// Neither active nor on the way there or back: no process of it runs.
+    pub fn is_down(&self, unit: &str) -> Result<bool> {
+        Ok(["inactive", "failed"].contains(&self.property(unit, "ActiveState")?.as_str()))
     }
 
     pub fn is_active(&self, unit: &str) -> Result<bool> {

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 const DAEMON: &str = "hafailover.service";
 const NGINX: &str = "nginx.service";
-
 pub fn row11_daemon_killed_10_30(lab: &Lab) -> Result<String> {
     killed_and_adopted(lab, Settings::new(10, 30), 20)
 }
@@ -28,15 +27,8 @@ fn one_death_only(host: &Host) -> Result {
     host.run(&["rm", "-f", "/run/hafailover/deaths"]).map(drop)
 }
 
-/// systemd's restart limits would end the series; the row about deaths in a row is another.
-fn unlimited(host: &Host) -> Result {
-    host.write("etc/systemd/system/hafailover.service.d/lab.conf", "[Unit]\nStartLimitIntervalSec=0\n")
-}
-
 fn killed_and_adopted(lab: &Lab, settings: Settings, runs: usize) -> Result<String> {
-    let mut pair = lab.pair_off(settings.members(&[NGINX, EXCLUSIVE]))?;
-    pair.hosts.iter().try_for_each(unlimited)?;
-    pair.switch_both_on()?;
+    let pair = lab.pair(settings.members(&[NGINX, EXCLUSIVE]))?;
     let owner = pair.settled()?;
     let nginx = pair.host(&owner).main_pid(NGINX)?.ok_or("nginx does not run on the owner")?;
     let changes = pair.watch.changes(VIP).len();
@@ -60,50 +52,6 @@ fn killed_and_adopted(lab: &Lab, settings: Settings, runs: usize) -> Result<Stri
 
 fn main_process(host: &Host) -> Result<u32> {
     host.main_pid(DAEMON)?.ok_or_else(|| format!("no daemon on {}", host.name()).into())
-}
-
-pub fn row11_killed_at_every_step(lab: &Lab) -> Result<String> {
-    let mut pair = lab.pair_off(Settings::new(100, 300).members(&[NGINX, EXCLUSIVE]))?;
-    pair.hosts.iter().try_for_each(unlimited)?;
-    pair.switch_both_on()?;
-    let runs = if lab.full { 60 } else { 24 };
-    let mut moved = 0;
-    for run in 0..runs {
-        let owner = pair.settled()?;
-        let heir = pair.other(&owner).name();
-        // A stop and a start take some 100 ms; the killer walks through them, at one side and then at the other.
-        let victim = main_process(if run % 2 == 0 { pair.host(&owner) } else { pair.host(heir) })?;
-        let delay = Duration::from_millis(run as u64 / 2 * 10);
-        let killer = std::thread::spawn(move || {
-            std::thread::sleep(delay);
-            sweep::kill(victim);
-        });
-        // It may be refused, or cut off in the middle of its answer.
-        let _ = pair.host(&owner).attempt(&["hafailoverctl", "move", "web", heir])?;
-        killer.join().expect("it only sleeps and kills");
-        wait_for("the victim's end", SETTLE, || (!sweep::running(victim)).then_some(()))?;
-        let now = pair.settled().map_err(|error| format!("run {run}, killed after {delay:?}: {error}"))?;
-        pair.never_two_owners().map_err(|error| format!("run {run}, killed after {delay:?}: {error}"))?;
-        for member in [NGINX, EXCLUSIVE] {
-            ensure!(pair.host(&now).is_active(member)?, "run {run}: {member} does not run on {now}");
-            ensure!(!pair.other(&now).is_active(member)?, "run {run}: {member} runs beside the owner {now}");
-        }
-        moved += usize::from(now == heir);
-        clear(&pair)?;
-    }
-    Ok(format!(
-        "{runs} kills between 0 and {} ms into a move: never two owners, {moved} moves done",
-        (runs / 2 - 1) * 10
-    ))
-}
-
-/// A start that was cut off may have banned a node; the next run begins without bans.
-fn clear(pair: &Pair) -> Result {
-    for host in &pair.hosts {
-        host.attempt(&["hafailoverctl", "clear", "web"])?;
-        one_death_only(host)?;
-    }
-    Ok(())
 }
 
 pub fn row11_daemon_frozen(lab: &Lab) -> Result<String> {
