@@ -1,7 +1,7 @@
 //! The daemon dies, hangs, or is restarted, while what it runs goes on.
 
 use crate::ensure;
-use crate::host::{Host, send};
+use crate::host::{Host, change, send};
 use crate::http::Browser;
 use crate::pair::{Lab, Pair, SETTLE, VIP};
 use crate::root::EXCLUSIVE;
@@ -9,11 +9,17 @@ use crate::settings::{KEYS, Settings, write_keys};
 use crate::sweep;
 use crate::sys::{Result, wait_for};
 use crate::wires::CLIENT;
+use hafailover::host::deaths::BUDGET;
 use rustix::process::Signal;
+use std::fs;
 use std::time::{Duration, Instant};
 
 const DAEMON: &str = "hafailover.service";
 const NGINX: &str = "nginx.service";
+
+/// Changes as the journal numbers them.
+const STARTING: u16 = 60;
+const RELEASED: u16 = 64;
 pub fn row11_daemon_killed_10_30(lab: &Lab) -> Result<String> {
     killed_and_adopted(lab, Settings::new(10, 30), 20)
 }
@@ -74,27 +80,87 @@ pub fn row11_daemon_frozen(lab: &Lab) -> Result<String> {
     Ok("frozen for 0.5, 1 and 3 s: same owner, nginx kept its PID".into())
 }
 
+fn member_pids(host: &Host) -> Result<[u32; 2]> {
+    let pid = |member| host.main_pid(member)?.ok_or_else(|| format!("{member} does not run on {}", host.name()).into());
+    [pid(NGINX), pid(EXCLUSIVE)].into_iter().collect::<Result<Vec<_>>>().map(|pids| [pids[0], pids[1]])
+}
+
 pub fn row11_deaths_in_a_row(lab: &Lab) -> Result<String> {
     let pair = lab.pair(Settings::new(100, 300).members(&[NGINX, EXCLUSIVE]))?;
     let owner = pair.settled()?;
-    let heir = pair.other(&owner).name();
+    let (host, heir) = (pair.host(&owner), pair.other(&owner));
+    let members = member_pids(host)?;
     let begun = Instant::now();
-    let (mut deaths, mut last) = (0, 0);
-    wait_for("the peer to take over", Duration::from_secs(60), || {
-        if let Ok(daemon) = main_process(pair.host(&owner)) {
-            deaths += u32::from(daemon != last);
-            last = daemon;
-            sweep::kill(daemon);
-        }
-        (pair.watch.holders(VIP) == [heir]).then_some(())
-    })?;
-    let took = begun.elapsed();
-    wait_for("the peer's members", SETTLE, || pair.host(heir).is_active(EXCLUSIVE).ok().filter(|active| *active))?;
-    for member in [NGINX, EXCLUSIVE] {
-        ensure!(!pair.host(&owner).is_active(member)?, "{member} still runs on {owner}, whose daemon is dead for good");
+    let (mut daemon, mut last) = (0, begun);
+    for death in 1..=BUDGET {
+        let next = || main_process(host).ok().filter(|pid| *pid != daemon);
+        daemon = wait_for(&format!("the daemon for death {death}"), SETTLE, next)?;
+        let now = member_pids(host).map_err(|error| format!("before death {death}: {error}"))?;
+        ensure!(now == members, "before death {death} the members were {members:?}, are {now:?}");
+        last = Instant::now();
+        sweep::kill(daemon);
     }
+    wait_for("the peer to take over", SETTLE, || (pair.watch.holders(VIP) == [heir.name()]).then_some(()))?;
+    let took = begun.elapsed();
+    wait_for("the peer to own the group", SETTLE, || {
+        let group = pair.group(heir, "web").ok()?;
+        (group.state == "running" && group.owner.as_deref() == Some(heir.name())).then_some(())
+    })?;
+    gave_up_in_order(host, last)?;
+    released_before_taken(&pair, host, heir, last)?;
+    // What it says is the remedy, and it gets a budget of its own with it.
+    host.run(&["systemctl", "restart", "hafailover"])?;
+    ensure!(pair.settled()? == heir.name(), "the group moved when {owner} came back");
+    sweep::kill(main_process(host)?);
+    ensure!(pair.settled()? == heir.name(), "the group moved when {owner} died once more");
     pair.never_two_owners()?;
-    Ok(format!("{deaths} deaths, then all stopped on {owner} and running on {heir} after {:.1} s", took.as_secs_f64()))
+    Ok(format!(
+        "{BUDGET} deaths, all but the last survived; then all confirmed stopped on {owner}, status 78, no further start; on {} after {:.1} s",
+        heir.name(),
+        took.as_secs_f64()
+    ))
+}
+
+/// Failed for good, everything stopped, nothing held.
+fn gave_up_in_order(host: &Host, last: Instant) -> Result {
+    wait_for("the unit to fail", SETTLE, || {
+        (host.property(DAEMON, "ActiveState").ok()? == "failed" && host.property(DAEMON, "MainPID").ok()? == "0")
+            .then_some(())
+    })?;
+    let end = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < end {
+        let show = host.run(&["systemctl", "show", "-p", "ActiveState,MainPID,ControlPID,ExecMainStatus", DAEMON])?;
+        let expected = ["ActiveState=failed", "MainPID=0", "ControlPID=0", "ExecMainStatus=78"];
+        let missed = expected.iter().find(|line| !show.lines().any(|shown| shown == **line));
+        ensure!(missed.is_none(), "{}: no {} in {show:?}", host.name(), missed.unwrap_or(&""));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for member in [NGINX, EXCLUSIVE] {
+        ensure!(host.is_down(member)?, "{member} is not down on {}, whose daemon is dead for good", host.name());
+    }
+    for kind in ["held", "grant"] {
+        let left = fs::read_dir(host.live_path(&format!("run/hafailover/{kind}"))?)?.count();
+        ensure!(left == 0, "{}: {left} files in {kind} after a confirmed stop", host.name());
+    }
+    let said = host.said(&["_SYSTEMD_UNIT=hafailover.service"], last)?;
+    let words = format!("hafailoverd died {BUDGET} times");
+    ensure!(said.iter().any(|entry| entry.message.contains(&words)), "no `{words}` in {said:?}");
+    Ok(())
+}
+
+/// The peer took what was told to be stopped; it did not wait for silence.
+fn released_before_taken(pair: &Pair, host: &Host, heir: &Host, last: Instant) -> Result {
+    let released = host.said(&[&change(RELEASED), "HAFAILOVER_GROUP=web"], last)?;
+    let released = released.first().ok_or("no release in the journal")?.at;
+    let changes = pair.watch.changes(VIP);
+    let taken = changes.iter().find(|change| change.host == heir.name() && change.added);
+    let taken = taken.ok_or("the peer never had the address")?.at;
+    // Two threads write the one and the other down.
+    ensure!(released < taken + Duration::from_millis(20), "taken {:?} before the release", released - taken);
+    let starting = heir.said(&[&change(STARTING), "HAFAILOVER_GROUP=web"], last)?;
+    let proof = starting.first().and_then(|entry| entry.field("HAFAILOVER_PROOF"));
+    ensure!(proof == Some("release"), "{} took it by {proof:?}, not by the release", heir.name());
+    Ok(())
 }
 
 pub fn row17_restart_and_key_rotation(lab: &Lab) -> Result<String> {
