@@ -18,8 +18,10 @@ const DAEMON: &str = "hafailover.service";
 const NGINX: &str = "nginx.service";
 
 /// Changes as the journal numbers them.
+const NODE_LOST: u16 = 4;
 const STARTING: u16 = 60;
 const RELEASED: u16 = 64;
+const BLOCKED: u16 = 82;
 pub fn row11_daemon_killed_10_30(lab: &Lab) -> Result<String> {
     killed_and_adopted(lab, Settings::new(10, 30), 20)
 }
@@ -64,20 +66,38 @@ pub fn row11_daemon_frozen(lab: &Lab) -> Result<String> {
     let pair = lab.pair(Settings::new(100, 300).members(&[NGINX, EXCLUSIVE]))?;
     let changes = pair.watch.changes(VIP).len();
     let owner = pair.settled()?;
-    let nginx = pair.host(&owner).main_pid(NGINX)?;
-    for frozen in [500, 1000, 3000] {
-        let daemon = main_process(pair.host(&owner))?;
+    let host = pair.host(&owner);
+    let members = member_pids(host)?;
+    // The last one is longer than systemd's watchdog has patience.
+    for frozen in [500, 1000, 3000, 8000] {
+        let daemon = main_process(host)?;
+        let begun = Instant::now();
         send(daemon, Signal::STOP)?;
         std::thread::sleep(Duration::from_millis(frozen));
         // systemd's watchdog may have been quicker.
         let _ = send(daemon, Signal::CONT);
+        std::thread::sleep(pair.settings.deadtime * 2);
         ensure!(pair.settled()? == owner, "another owner after {frozen} ms");
         let moved = pair.watch.changes(VIP);
         ensure!(moved.len() == changes, "the address moved after {frozen} ms: {:?}", &moved[changes..]);
-        ensure!(pair.host(&owner).main_pid(NGINX)? == nginx, "nginx was restarted after {frozen} ms");
+        let now = member_pids(host)?;
+        ensure!(now == members, "the members were {members:?}, are {now:?} after {frozen} ms");
+        ensure!(frozen < 8000 || main_process(host)? != daemon, "systemd's watchdog let a frozen daemon live");
+        was_held_off(pair.other(&owner), &owner, begun).map_err(|error| format!("after {frozen} ms: {error}"))?;
     }
     pair.never_two_owners()?;
-    Ok("frozen for 0.5, 1 and 3 s: same owner, nginx kept its PID".into())
+    Ok("frozen for 0.5, 1, 3 and 8 s: silence noticed, held off by the address' answer; same owner, same member PIDs"
+        .into())
+}
+
+/// The peer would have taken over if the owner's address had not answered.
+fn was_held_off(peer: &Host, owner: &str, since: Instant) -> Result {
+    let lost = peer.said(&[&change(NODE_LOST), &format!("HAFAILOVER_PEER={owner}")], since)?;
+    ensure!(!lost.is_empty(), "{} did not notice that {owner} is silent", peer.name());
+    let blocked = peer.said(&[&change(BLOCKED), "HAFAILOVER_GROUP=web"], since)?;
+    let answer = format!("blocked: {VIP} answers");
+    ensure!(blocked.iter().any(|entry| entry.message.contains(&answer)), "{}: no `{answer}`: {blocked:?}", peer.name());
+    Ok(())
 }
 
 fn member_pids(host: &Host) -> Result<[u32; 2]> {
