@@ -22,6 +22,7 @@ const NODE_LOST: u16 = 4;
 const STARTING: u16 = 60;
 const RELEASED: u16 = 64;
 const BLOCKED: u16 = 82;
+
 pub fn row11_daemon_killed_10_30(lab: &Lab) -> Result<String> {
     killed_and_adopted(lab, Settings::new(10, 30), 20)
 }
@@ -184,16 +185,19 @@ fn released_before_taken(pair: &Pair, host: &Host, heir: &Host, last: Instant) -
 }
 
 pub fn row17_restart_and_key_rotation(lab: &Lab) -> Result<String> {
-    let pair = lab.pair(Settings::new(200, 1000).members(&[NGINX]))?;
+    let pair = lab.pair(Settings::with_default_timing().members(&[NGINX, EXCLUSIVE]))?;
     let owner = pair.settled()?;
-    let nginx = pair.host(&owner).main_pid(NGINX)?;
+    let members = member_pids(pair.host(&owner))?;
     let client = pair.served_client()?;
     let browser = Browser::start(CLIENT, VIP)?;
     browser.wait_for_answer(Instant::now(), SETTLE)?;
     for host in &pair.hosts {
+        let before = main_process(host)?;
         host.run(&["systemctl", "restart", "hafailover"])?;
         ensure!(pair.settled()? == owner, "another owner after the restart on {}", host.name());
+        ensure!(main_process(host)? != before, "{} was not restarted", host.name());
     }
+    let daemons = [main_process(pair.alpha())?, main_process(pair.beta())?];
     let both = KEYS.to_string() + "2 sha1 a-second-one-of-the-lab\n";
     let second = both.replace("auth 1", "auth 2");
     let only = second.replace("1 sha256 the-lab-has-no-secrets\n", "");
@@ -209,9 +213,12 @@ pub fn row17_restart_and_key_rotation(lab: &Lab) -> Result<String> {
     let trace = client.finish();
     let (_, failed) = browser.finish();
     ensure!(trace.lost() == 0 && failed == 0, "{} datagrams and {failed} requests were lost", trace.lost());
-    ensure!(pair.host(&owner).main_pid(NGINX)? == nginx, "nginx was restarted");
+    let now = member_pids(pair.host(&owner))?;
+    ensure!(now == members, "the members were {members:?}, are {now:?}");
+    let now = [main_process(pair.alpha())?, main_process(pair.beta())?];
+    ensure!(now == daemons, "the daemons were {daemons:?} before the reloads, are {now:?}");
     ensure!(dropped == 0, "{dropped} heartbeats were refused for their key");
-    Ok(format!("{:.0} s under probes: none lost, same PID, no heartbeat refused", trace.seconds()))
+    Ok(format!("{:.0} s under probes: none lost, same PIDs, no heartbeat refused", trace.seconds()))
 }
 
 fn dropped_for_key(pair: &Pair, host: &Host) -> Result<u64> {
