@@ -253,6 +253,19 @@ impl Host {
         run("journalctl", &command)
     }
 
+    /// Fails if systemd ever broke a cycle of orderings on this host: it may have dropped our own stop for it. What it says
+    /// while it boots comes before the journal, and stands on the console alone.
+    pub fn no_ordering_cycle(&self) -> Result {
+        let journal = self.journal(&["-o", "cat", "_PID=1"])?;
+        let console = String::from_utf8_lossy(&fs::read(self.dir.join("console"))?).into_owned();
+        for (place, text) in [("journal", journal), ("console", console)] {
+            ensure!(!text.is_empty(), "{}: nothing of systemd is in the {place}", self.name());
+            let cycle = text.lines().find(|line| line.to_lowercase().contains("ordering cycle"));
+            ensure!(cycle.is_none(), "{}: {}", self.name(), cycle.unwrap_or_default());
+        }
+        Ok(())
+    }
+
     /// The journal's entries with these fields (`FIELD=value`), oldest first, from `since` on.
     pub fn said(&self, matches: &[&str], since: Instant) -> Result<Vec<Entry>> {
         let mut command = vec!["-o", "json"];

@@ -51,6 +51,7 @@ pub fn rows() -> Vec<Row> {
         deaths::row11_daemon_frozen,
         deaths::row11_deaths_in_a_row,
         guards::row12_guards,
+        guards::row12_not_yet_up,
         power::row13_cold_start,
         cuts::row14_links_cut_in_turn,
         addresses::row15_deleted_addresses,
