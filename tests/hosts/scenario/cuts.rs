@@ -11,6 +11,8 @@ use crate::wires::{Direction, HB0, HB1, LANS, SERVICE};
 use std::time::{Duration, Instant};
 
 /// Changes as the journal numbers them.
+const LINK_SILENT: u16 = 42;
+const LINK_HEARD: u16 = 43;
 const BLOCKED: u16 = 82;
 pub fn row07_service_cable(lab: &Lab) -> Result<String> {
     let pair = lab.pair(Settings::new(10, 30))?;
@@ -139,40 +141,60 @@ pub fn row14_links_cut_in_turn(lab: &Lab) -> Result<String> {
     let before = pair.watch.changes(VIP).len();
     for link in [HB0, HB1] {
         for host in &pair.hosts {
-            lab.wires.cut(&host.seat, &[link])?;
-            let warned = pair.hosts.iter().collect::<Vec<_>>();
-            warned_and_recovered(&pair, link, &warned, || lab.wires.heal(&host.seat, &[link]).map(drop))?;
+            let seat = &host.seat;
+            let cut = || lab.wires.cut(seat, &[link]).map(drop);
+            warned_and_recovered(&pair, link, &[pair.alpha(), pair.beta()], cut, || {
+                lab.wires.heal(seat, &[link]).map(drop)
+            })?;
             for direction in [Direction::From, Direction::To] {
-                lab.wires.lose(&host.seat, link, direction)?;
                 // Whoever no longer hears the other has something to say.
                 let deaf = if direction == Direction::From { pair.other(host.name()) } else { host };
-                warned_and_recovered(&pair, link, &[deaf], || lab.wires.lose_nothing())?;
+                let lose = || lab.wires.lose(seat, link, direction);
+                warned_and_recovered(&pair, link, &[deaf], lose, || lab.wires.lose_nothing())?;
             }
         }
     }
     let after = pair.watch.changes(VIP).len();
     ensure!(after == before, "the address moved: {:?}", pair.watch.changes(VIP));
-    Ok("2 links x 2 hosts x (both ways, from, to): nothing moved, each warning and recovery named its link".into())
+    Ok("2 links x 2 hosts x (both ways, from, to): nothing moved, each warning and recovery named its link and peer"
+        .into())
 }
 
+/// The hosts that no longer hear their peer over the link say so, and when they do again; nobody else says anything.
 fn warned_and_recovered(
     pair: &Pair,
     link: &str,
-    hosts: &[&crate::host::Host],
+    deaf: &[&Host],
+    cut: impl FnOnce() -> Result,
     mend: impl FnOnce() -> Result,
 ) -> Result {
-    let field = format!("HAFAILOVER_LINK={link}");
     let begun = Instant::now();
-    for host in hosts {
-        let said = || host.said(&[&field], begun - pair.settings.deadtime).is_ok_and(|entries| !entries.is_empty());
-        wait_for(&format!("{} to warn of {link}", host.name()), SETTLE, || said().then_some(()))?;
+    cut()?;
+    for host in deaf {
+        let peer = pair.other(host.name()).name();
+        spoke(host, LINK_SILENT, link, peer, &format!("link {link}: dead from {peer}"), begun)?;
     }
     std::thread::sleep(pair.settings.deadtime * 2);
+    for host in &pair.hosts {
+        let expected = usize::from(deaf.iter().any(|other| other.name() == host.name()));
+        let warnings = host.said(&[&change(LINK_SILENT)], begun)?;
+        ensure!(warnings.len() == expected, "{}: not {expected} warnings, but {warnings:?}", host.name());
+    }
     let mended = Instant::now();
     mend()?;
-    for host in hosts {
-        let said = || host.said(&[&field], mended).is_ok_and(|entries| !entries.is_empty());
-        wait_for(&format!("{} to report {link} again", host.name()), SETTLE, || said().then_some(()))?;
+    for host in deaf {
+        let peer = pair.other(host.name()).name();
+        spoke(host, LINK_HEARD, link, peer, &format!("link {link}: {peer} heard again"), mended)?;
     }
     pair.settled().map(drop)
+}
+
+/// Waits for the entry of this kind that names link and peer, in its fields and in its text.
+fn spoke(host: &Host, number: u16, link: &str, peer: &str, text: &str, since: Instant) -> Result {
+    let fields = [change(number), format!("HAFAILOVER_LINK={link}"), format!("HAFAILOVER_PEER={peer}")];
+    let fields = fields.each_ref().map(String::as_str);
+    wait_for(&format!("`{text}` in the journal of {}", host.name()), SETTLE, || {
+        let entries = host.said(&fields, since).ok()?;
+        entries.iter().any(|entry| entry.message.contains(text)).then_some(())
+    })
 }
