@@ -275,6 +275,17 @@ impl Host {
         Ok(entries.filter(|entry| entry.at >= since).collect())
     }
 
+    /// How long systemd took to `start` or `stop` the unit the first time since then, by its own journal.
+    pub fn job(&self, unit: &str, job: &str, since: Instant) -> Result<Duration> {
+        let entries = self.said(&["_PID=1", &format!("UNIT={unit}"), &format!("JOB_TYPE={job}")], since)?;
+        let begun = entries.iter().find(|entry| entry.field("JOB_RESULT").is_none());
+        let done = entries.iter().find(|entry| entry.field("JOB_RESULT") == Some("done"));
+        match (begun, done) {
+            (Some(begun), Some(done)) => Ok(done.at.saturating_duration_since(begun.at)),
+            _ => Err(format!("{}: no {job} of {unit} in the journal: {entries:?}", self.name()).into()),
+        }
+    }
+
     fn leader(&self) -> Result<u32> {
         self.power.as_ref().map(|power| power.leader).ok_or_else(|| format!("{} is off", self.name()).into())
     }
