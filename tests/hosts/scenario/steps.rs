@@ -201,6 +201,11 @@ fn one_owner(pair: &Pair) -> Result<String> {
         let state = pair.host(&owner).property(member, "ActiveState")?;
         ensure!(state == "active", "{member} is {state} on {owner}, which owns it");
     }
+    for kind in ["held", "grant"] {
+        // Without its grant a member that fails could not be started again.
+        let file = pair.host(&owner).live_path(&format!("run/hafailover/{kind}/web"))?;
+        ensure!(file.exists(), "{owner} runs the group without {kind}/web");
+    }
     let other = pair.other(&owner);
     if other.is_on() {
         nothing_left(other)?;
