@@ -1,5 +1,5 @@
-//! How often the daemon died lately. systemd's own start limit does not call `ExecStopPost=` again when it is
-//! reached, so the last death before it must be known beforehand: this count is the smaller one.
+//! How often the daemon died lately. The unit sets no start limit (systemd would count an operator's restarts too, and run no
+//! `ExecStopPost=` at it), so this count alone ends a row of deaths. It must not know how groups are stopped.
 
 use crate::cluster::Time;
 use std::io;

@@ -21,7 +21,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Runs until `wanted` samples count, at most twice as many times.
+    /// Runs until `wanted` samples count, at most twice as many times. A run that failed while this machine was late says
+    /// nothing either.
     pub fn gather(
         sentinels: &Sentinels,
         unit: &'static str,
@@ -29,15 +30,25 @@ impl Figures {
         mut run: impl FnMut() -> Result<Sample>,
     ) -> Result<Figures> {
         let mut figures = Figures { unit, values: Vec::new(), tried: 0 };
+        let mut failed = String::new();
         while figures.values.len() < wanted {
             if figures.tried == wanted * 2 {
                 let counted = figures.values.len();
-                return Err(format!("this machine was late in all but {counted} of {} runs", figures.tried).into());
+                return Err(
+                    format!("this machine was late in all but {counted} of {} runs{failed}", figures.tried).into()
+                );
             }
             figures.tried += 1;
-            let sample = run().map_err(|error| format!("run {}: {error}", figures.tried))?;
-            if sentinels.late_between(sample.from, sample.to).is_none() {
-                figures.values.push(sample.value);
+            let begun = Instant::now();
+            match run() {
+                Ok(sample) if sentinels.late_between(sample.from, sample.to).is_none() => {
+                    figures.values.push(sample.value);
+                }
+                Ok(_) => {}
+                Err(error) if sentinels.late_between(begun, Instant::now()).is_some() => {
+                    failed = format!("; run {} failed: {error}", figures.tried);
+                }
+                Err(error) => return Err(format!("run {}: {error}", figures.tried).into()),
             }
         }
         figures.values.sort_by(f64::total_cmp);

@@ -70,6 +70,11 @@ impl Host {
         self.dir.join("root").join(path.trim_start_matches('/'))
     }
 
+    /// The same for what the running host has mounted itself, `/run` above all.
+    pub fn live_path(&self, path: &str) -> Result<PathBuf> {
+        Ok(PathBuf::from(format!("/proc/{}/root", self.leader()?)).join(path.trim_start_matches('/')))
+    }
+
     pub fn write(&self, path: &str, text: &str) -> Result {
         let path = self.path(path);
         fs::create_dir_all(path.parent().expect("a path below the host's root"))?;
@@ -121,6 +126,12 @@ impl Host {
     pub fn run(&self, command: &[&str]) -> Result<String> {
         let output = self.command(command)?.stdin(Stdio::null()).output()?;
         sys::printed(&format!("{}: {}", self.name(), command.join(" ")), &output)
+    }
+
+    /// Begins a command on the host whose end is for the caller to wait for; what it says is lost.
+    pub fn begin(&self, command: &[&str]) -> Result<Child> {
+        let mut command = self.command(command)?;
+        Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
     }
 
     /// A bounded command in all of the host's namespaces.
@@ -225,6 +236,11 @@ impl Host {
         Ok(self.run(&["systemctl", "show", "--value", "-p", property, unit])?.trim().to_string())
     }
 
+    /// Neither active nor on the way there or back: no process of it runs.
+    pub fn is_down(&self, unit: &str) -> Result<bool> {
+        Ok(["inactive", "failed"].contains(&self.property(unit, "ActiveState")?.as_str()))
+    }
+
     pub fn is_active(&self, unit: &str) -> Result<bool> {
         Ok(self.property(unit, "ActiveState")? == "active")
     }
@@ -237,6 +253,19 @@ impl Host {
         run("journalctl", &command)
     }
 
+    /// Fails if systemd ever broke a cycle of orderings on this host: it may have dropped our own stop for it. What it says
+    /// while it boots comes before the journal, and stands on the console alone.
+    pub fn no_ordering_cycle(&self) -> Result {
+        let journal = self.journal(&["-o", "cat", "_PID=1"])?;
+        let console = String::from_utf8_lossy(&fs::read(self.dir.join("console"))?).into_owned();
+        for (place, text) in [("journal", journal), ("console", console)] {
+            ensure!(!text.is_empty(), "{}: nothing of systemd is in the {place}", self.name());
+            let cycle = text.lines().find(|line| line.to_lowercase().contains("ordering cycle"));
+            ensure!(cycle.is_none(), "{}: {}", self.name(), cycle.unwrap_or_default());
+        }
+        Ok(())
+    }
+
     /// The journal's entries with these fields (`FIELD=value`), oldest first, from `since` on.
     pub fn said(&self, matches: &[&str], since: Instant) -> Result<Vec<Entry>> {
         let mut command = vec!["-o", "json"];
@@ -244,6 +273,17 @@ impl Host {
         let text = self.journal(&command)?;
         let entries = text.lines().filter_map(Entry::read);
         Ok(entries.filter(|entry| entry.at >= since).collect())
+    }
+
+    /// How long systemd took to `start` or `stop` the unit the first time since then, by its own journal.
+    pub fn job(&self, unit: &str, job: &str, since: Instant) -> Result<Duration> {
+        let entries = self.said(&["_PID=1", &format!("UNIT={unit}"), &format!("JOB_TYPE={job}")], since)?;
+        let begun = entries.iter().find(|entry| entry.field("JOB_RESULT").is_none());
+        let done = entries.iter().find(|entry| entry.field("JOB_RESULT") == Some("done"));
+        match (begun, done) {
+            (Some(begun), Some(done)) => Ok(done.at.saturating_duration_since(begun.at)),
+            _ => Err(format!("{}: no {job} of {unit} in the journal: {entries:?}", self.name()).into()),
+        }
     }
 
     fn leader(&self) -> Result<u32> {
@@ -292,6 +332,11 @@ impl Drop for Host {
         let _ = run("umount", &["--lazy", &self.dir.join("root").to_string_lossy()]);
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Matches the entries about one kind of change, by the number that src/journal/render.rs gives it.
+pub fn change(number: u16) -> String {
+    format!("MESSAGE_ID=6f1d83c24b0e4d559a7c41e82d30{number:04x}")
 }
 
 /// One entry of a journal.

@@ -15,6 +15,8 @@ pub struct Settings {
     pub keepalive: Duration,
     pub deadtime: Duration,
     pub initdead: Duration,
+    /// Without it the file has no `[timing]`, and the three above are what the manual promises then.
+    pub says_timing: bool,
     pub links: Vec<&'static str>,
     pub groups: Vec<Group>,
 }
@@ -36,9 +38,15 @@ impl Settings {
             keepalive: Duration::from_millis(keepalive_ms),
             deadtime,
             initdead: (deadtime * 3).max(Duration::from_secs(2)),
+            says_timing: true,
             links: vec!["hb0", "hb1"],
             groups: vec![Group::new("web", 77)],
         }
+    }
+
+    /// As an administrator has it who says nothing of time.
+    pub fn with_default_timing() -> Settings {
+        Settings { initdead: Duration::from_secs(30), says_timing: false, ..Settings::new(200, 1000) }
     }
 
     pub fn members(mut self, start: &[&'static str]) -> Settings {
@@ -49,15 +57,18 @@ impl Settings {
     pub fn cluster_file(&self) -> String {
         let ms = |time: Duration| format!("\"{}ms\"", time.as_millis());
         let warntime = (self.keepalive + self.deadtime) / 2;
-        let mut text = format!(
-            "[cluster]\nname = \"lab\"\nnodes = [\"{}\", \"{}\"]\n\n[timing]\nkeepalive = {}\nwarntime = {}\ndeadtime = {}\ninitdead = {}\n",
-            ALPHA.name,
-            BETA.name,
-            ms(self.keepalive),
-            ms(warntime),
-            ms(self.deadtime),
-            ms(self.initdead),
-        );
+        let mut text = format!("[cluster]\nname = \"lab\"\nnodes = [\"{}\", \"{}\"]\n", ALPHA.name, BETA.name);
+        if self.says_timing {
+            write!(
+                text,
+                "\n[timing]\nkeepalive = {}\nwarntime = {}\ndeadtime = {}\ninitdead = {}\n",
+                ms(self.keepalive),
+                ms(warntime),
+                ms(self.deadtime),
+                ms(self.initdead),
+            )
+            .expect("a string takes everything");
+        }
         for link in &self.links {
             write!(
                 text,

@@ -1,43 +1,81 @@
 //! A member runs only where the group is owned, whoever else wants it to.
 
 use crate::ensure;
-use crate::host::Host;
-use crate::pair::{Lab, Pair, SETTLE};
+use crate::host::{Host, change};
+use crate::pair::{Lab, Pair, SETTLE, VIP};
 use crate::root::EXCLUSIVE;
-use crate::settings::Settings;
-use crate::sys::Result;
+use crate::settings::{Group, Settings};
+use crate::sys::{Result, at_monotonic, wait_for};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MEMBERS: [&str; 5] = [MOUNT, SOCKET, TIMER, "nginx.service", EXCLUSIVE];
 const MOUNT: &str = "srv-web.mount";
 const SOCKET: &str = "inbox.socket";
 const TIMER: &str = "chores.timer";
+/// What the socket and the timer set going.
+const TRIGGERED: [&str; 2] = ["inbox.service", "chores.service"];
+/// What every refusal comes down to.
+const GRANT: &str = "/run/hafailover/grant/web";
+
+/// Changes as the journal numbers them.
+const STARTING: u16 = 60;
+const UNGUARDED: u16 = 87;
 
 pub fn row12_guards(lab: &Lab) -> Result<String> {
     let mut pair = lab.pair_off(Settings::new(100, 300).members(&MEMBERS))?;
     for host in &pair.hosts {
         write_members(host)?;
-        for member in ["nginx.service", EXCLUSIVE] {
-            enable_at_boot(host, member)?;
-        }
+        MEMBERS.iter().try_for_each(|member| enable_at_boot(host, member))?;
     }
     pair.switch_both_on()?;
     pair.settled()?;
     only_on_owner(&pair, "booted with members enabled")?;
+    refused_at_boot(&mut pair)?;
     refused_by_hand(&pair)?;
     refused_when_pulled_in(&pair)?;
     a_move_moves_every_kind(&pair)?;
     refused_without_daemon(&pair)?;
     an_edit_without_reload_is_noticed(&pair)?;
     a_broken_drop_in_still_guards(&mut pair)?;
-    for host in &pair.hosts {
-        let cycles = host.journal(&["-o", "cat", "--grep", "ordering cycle"]).unwrap_or_default();
-        ensure!(cycles.is_empty(), "{}: {cycles}", host.name());
-    }
+    pair.hosts.iter().try_for_each(Host::no_ordering_cycle)?;
     pair.never_two_owners()?;
-    Ok("enabled at boot, by hand, pulled in, no daemon, edited, broken; mount, socket, timer, services: never beside the owner".into())
+    Ok("enabled at boot, by hand, pulled in, no daemon, edited, broken; mount, socket, timer, services: never beside the owner, each refusal says why".into())
+}
+
+/// A node that is not up yet owns nothing: before its daemon runs, and while that is joining.
+pub fn row12_not_yet_up(lab: &Lab) -> Result<String> {
+    let mut settings = Settings::new(100, 300).members(&MEMBERS);
+    // Longer than all that is tried meanwhile.
+    settings.initdead = Duration::from_secs(120);
+    let mut pair = lab.pair_off(settings)?;
+    write_members(pair.beta())?;
+    MEMBERS.iter().try_for_each(|member| enable_at_boot(pair.beta(), member))?;
+    pair.beta().remove("etc/systemd/system/multi-user.target.wants/hafailover.service")?;
+    pair.host_mut("beta").switch_on()?;
+    let beta = pair.beta();
+    beta.wait_booted()?;
+    ensure!(beta.is_down("hafailover.service")?, "the daemon was not to start at boot");
+    never_ran(beta, "booted without a daemon")?;
+    // Nothing held it back: systemd tried before its journal ran, so that only the unit can tell.
+    ensure!(monotonic(beta, MOUNT, "AssertTimestampMonotonic")? != 0, "nobody tried to start {MOUNT} at boot");
+    ensure!(beta.property(MOUNT, "AssertResult")? == "no", "{MOUNT} was not refused at boot");
+    refused(beta, "without a daemon since boot")?;
+    beta.run(&["systemctl", "start", "hafailover"])?;
+    let joining = || -> Result {
+        let state = pair.status(beta)?.state;
+        ensure!(state == "joining", "beta is {state}, it was to be joining");
+        Ok(())
+    };
+    joining()?;
+    refused(beta, "while joining")?;
+    joining()?;
+    never_ran(beta, "not yet up")?;
+    ensure!(pair.watch.changes(VIP).is_empty(), "a node that has not joined had the address");
+    beta.no_ordering_cycle()?;
+    Ok("alone, enabled at boot and by hand; without a daemon and while joining: nothing ran, each refusal says why"
+        .into())
 }
 
 fn write_members(host: &Host) -> Result {
@@ -54,10 +92,17 @@ fn write_members(host: &Host) -> Result {
     )
 }
 
+/// Where its own `[Install]` would put it.
 fn enable_at_boot(host: &Host, unit: &str) -> Result {
-    let wants = host.path("etc/systemd/system/multi-user.target.wants");
+    let target = match unit {
+        MOUNT => "local-fs",
+        SOCKET => "sockets",
+        TIMER => "timers",
+        _ => "multi-user",
+    };
+    let wants = host.path(&format!("etc/systemd/system/{target}.target.wants"));
     fs::create_dir_all(&wants)?;
-    let home = if unit == EXCLUSIVE { "/etc/systemd/system" } else { "/lib/systemd/system" };
+    let home = if unit == "nginx.service" { "/lib/systemd/system" } else { "/etc/systemd/system" };
     Ok(symlink(format!("{home}/{unit}"), wants.join(unit))?)
 }
 
@@ -65,29 +110,102 @@ fn only_on_owner(pair: &Pair, when: &str) -> Result<String> {
     let owner = pair.settled().map_err(|error| format!("{when}: {error}"))?;
     for member in MEMBERS {
         ensure!(pair.host(&owner).is_active(member)?, "{when}: {member} does not run on its owner {owner}");
-        let other = pair.other(&owner);
-        ensure!(!other.is_active(member)?, "{when}: {member} runs on {}, the owner is {owner}", other.name());
     }
+    all_down(pair.other(&owner), when)?;
     pair.never_two_owners()?;
     Ok(owner)
 }
 
+fn all_down(host: &Host, when: &str) -> Result {
+    for member in MEMBERS.into_iter().chain(TRIGGERED) {
+        ensure!(host.is_down(member)?, "{when}: {member} is not down on {}, which does not own it", host.name());
+    }
+    Ok(())
+}
+
+fn monotonic(host: &Host, unit: &str, stamp: &str) -> Result<u64> {
+    Ok(host.property(unit, stamp)?.parse()?)
+}
+
+/// No member was active since the host booted.
+fn never_ran(host: &Host, when: &str) -> Result {
+    for member in MEMBERS {
+        let entered = monotonic(host, member, "ActiveEnterTimestampMonotonic")?;
+        ensure!(entered == 0, "{when}: {member} has been active on {}", host.name());
+    }
+    Ok(())
+}
+
+/// The assertion is each member's own, but where the one before it was refused, systemd looks no further.
+fn was_refused(host: &Host, member: &str, since: Instant) -> Result {
+    let unit = format!("UNIT={member}");
+    let refused = || -> Result<bool> {
+        let entries = host.said(&["_PID=1", &unit], since)?;
+        let result = |wanted| entries.iter().any(|entry| entry.field("JOB_RESULT") == Some(wanted));
+        Ok(result("assert") || (member != MEMBERS[0] && result("dependency")))
+    };
+    // Right after the boot the journal is still on its way to the disk.
+    wait_for(&format!("{}'s refusal of {member} in the journal", host.name()), SETTLE, || {
+        refused().is_ok_and(|refused| refused).then_some(())
+    })
+}
+
+fn reboot(pair: &mut Pair, name: &str) -> Result {
+    pair.host(name).run(&["systemctl", "--no-block", "reboot"])?;
+    pair.host_mut(name).wait_off(SETTLE)?;
+    pair.host_mut(name).switch_on()
+}
+
+fn refused_at_boot(pair: &mut Pair) -> Result {
+    let begun = Instant::now();
+    reboot(pair, "alpha")?;
+    reboot(pair, "beta")?;
+    pair.hosts.iter().try_for_each(Host::wait_booted)?;
+    let owner = only_on_owner(pair, "rebooted with members enabled")?;
+    let other = pair.other(&owner);
+    never_ran(other, "rebooted with members enabled")?;
+    MEMBERS.iter().try_for_each(|member| was_refused(other, member, begun))?;
+    // On the owner not before it was the owner.
+    let host = pair.host(&owner);
+    let starting = host.said(&[&change(STARTING), "HAFAILOVER_GROUP=web"], begun)?;
+    let starting = starting.first().ok_or("no start of the group in the journal")?.at;
+    for member in MEMBERS {
+        let entered = at_monotonic(Duration::from_micros(monotonic(host, member, "ActiveEnterTimestampMonotonic")?));
+        ensure!(entered > starting, "{member} ran on {owner} {:?} before it owned it", starting - entered);
+        was_refused(host, member, begun)?;
+    }
+    Ok(())
+}
+
+/// Every member, what members trigger, and the target: refused by hand, with the file that is missing.
+fn refused(host: &Host, when: &str) -> Result {
+    let target = Group::new("web", 77).target();
+    for unit in MEMBERS.into_iter().chain(TRIGGERED).chain([target.as_str()]) {
+        let (code, said) = host.attempt(&["systemctl", "start", unit])?;
+        ensure!(code != 0, "{when}: {unit} was started by hand on {}", host.name());
+        // A refusal for the sake of another unit leads to that one.
+        let refused = if said.contains("Assertion failed") { unit } else { MEMBERS[0] };
+        let named = said.contains("Assertion failed") || said.contains("dependency job");
+        ensure!(named, "{when}: the refusal of {unit} does not say why: {said}");
+        let (_, status) = host.attempt(&["systemctl", "status", refused])?;
+        ensure!(status.contains(GRANT), "{when}: the status of {refused} does not say why: {status}");
+        ensure!(host.is_down(unit)?, "{when}: {unit} was refused, and is not down on {}", host.name());
+    }
+    all_down(host, when)
+}
+
 fn refused_by_hand(pair: &Pair) -> Result {
     let owner = pair.settled()?;
-    let other = pair.other(&owner);
-    for unit in MEMBERS.into_iter().chain([pair.settings.groups[0].target().as_str()]) {
-        let (code, said) = other.attempt(&["systemctl", "start", unit])?;
-        ensure!(code != 0, "{unit} was started by hand on {}", other.name());
-        let why = ["Assertion failed", "ependency"].iter().any(|word| said.contains(word));
-        ensure!(why, "the refusal of {unit} does not say why: {said}");
-    }
+    refused(pair.other(&owner), "by hand beside the owner")?;
     only_on_owner(pair, "started by hand").map(drop)
 }
 
 fn refused_when_pulled_in(pair: &Pair) -> Result {
     let owner = pair.settled()?;
-    let (code, _) = pair.other(&owner).attempt(&["systemctl", "start", "greedy.service"])?;
+    let (code, said) = pair.other(&owner).attempt(&["systemctl", "start", "greedy.service"])?;
     ensure!(code != 0, "a unit that requires a member pulled it in");
+    ensure!(said.contains("dependency job for greedy.service"), "the refusal does not say why: {said}");
+    ensure!(pair.other(&owner).is_down("greedy.service")?, "it was refused, and is not down");
     only_on_owner(pair, "pulled in by another unit").map(drop)
 }
 
@@ -102,14 +220,15 @@ fn a_move_moves_every_kind(pair: &Pair) -> Result {
 
 fn refused_without_daemon(pair: &Pair) -> Result {
     let owner = pair.settled()?;
-    let other = pair.other(&owner);
-    other.run(&["systemctl", "stop", "hafailover"])?;
-    for member in MEMBERS {
-        let (code, _) = other.attempt(&["systemctl", "start", member])?;
-        ensure!(code != 0 && !other.is_active(member)?, "{member} was started on {} without a daemon", other.name());
+    // First who does not own it, then who did until its daemon went.
+    for host in [pair.other(&owner), pair.host(&owner)] {
+        host.run(&["systemctl", "stop", "hafailover"])?;
+        refused(host, "without a daemon")?;
+        host.run(&["systemctl", "start", "hafailover"])?;
+        only_on_owner(pair, "after some time without a daemon")?;
     }
-    other.run(&["systemctl", "start", "hafailover"])?;
-    only_on_owner(pair, "without a daemon").map(drop)
+    ensure!(pair.settled()? != owner, "{owner} handed the group over when its daemon was stopped, and has it again");
+    Ok(())
 }
 
 /// The new member has no guard until systemd has read the file: the daemon takes nothing on the strength of it.
@@ -119,11 +238,19 @@ fn an_edit_without_reload_is_noticed(pair: &Pair) -> Result {
     let mut edited = pair.settings.groups[0].clone();
     edited.start.push("late.service");
     other.write("etc/systemd/system/late.service", "[Service]\nExecStart=/usr/bin/sleep infinity\n")?;
+    let begun = Instant::now();
     other.write(&edited.drop_in(), &edited.text())?;
     let (code, said) = pair.host(&owner).attempt(&["hafailoverctl", "move", "web", other.name()])?;
-    std::thread::sleep(Duration::from_secs(1));
-    ensure!(!other.is_active("late.service")?, "an unguarded member was started");
     ensure!(code != 0, "the move to a host with unread files was not refused: {said}");
+    ensure!(said.contains(&format!("{} could not run web", other.name())), "the refusal does not say why: {said}");
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(other.is_down("late.service")?, "an unguarded member was started");
+    // Whoever follows the answer finds the remedy there.
+    let fault = other.said(&[&change(UNGUARDED), "HAFAILOVER_GROUP=web"], begun)?;
+    ensure!(fault.iter().any(|entry| entry.message.contains("daemon-reload")), "no remedy in the journal: {fault:?}");
+    let attention = pair.status(other)?.attention;
+    ensure!(attention.iter().any(|line| line.contains("daemon-reload")), "no remedy in the status: {attention:?}");
+    ensure!(only_on_owner(pair, "after a refused move")? == owner, "the refused move moved the group");
     other.write(&edited.drop_in(), &pair.settings.groups[0].text())?;
     other.run(&["systemctl", "daemon-reload"])?;
     other.run(&["hafailoverctl", "clear", "web"])?;
@@ -136,16 +263,15 @@ fn a_broken_drop_in_still_guards(pair: &mut Pair) -> Result {
     let group = pair.settings.groups[0].clone();
     let broken = group.text().replace("Address=10.0.0.77/24", "Address=10.0.0.777/24") + "Nonsense=yes\n";
     pair.host(other).write(&group.drop_in(), &broken)?;
-    pair.host(other).run(&["systemctl", "--no-block", "reboot"])?;
-    pair.host_mut(other).wait_off(SETTLE)?;
-    pair.host_mut(other).switch_on()?;
+    let begun = Instant::now();
+    reboot(pair, other)?;
     pair.host(other).wait_booted()?;
-    std::thread::sleep(Duration::from_secs(1));
-    for member in MEMBERS {
-        ensure!(!pair.host(other).is_active(member)?, "{member} runs on {other}, whose drop-in is broken");
-        let (code, _) = pair.host(other).attempt(&["systemctl", "start", member])?;
-        ensure!(code != 0 && !pair.host(other).is_active(member)?, "{member} could be started beside a broken drop-in");
-    }
+    let failed =
+        || pair.host(other).property("hafailover.service", "ActiveState").ok().filter(|state| state == "failed");
+    wait_for("the daemon to refuse a broken file", SETTLE, failed)?;
+    never_ran(pair.host(other), "booted with a broken drop-in")?;
+    MEMBERS.iter().try_for_each(|member| was_refused(pair.host(other), member, begun))?;
+    refused(pair.host(other), "beside a broken drop-in")?;
     pair.host(other).write(&group.drop_in(), &group.text())?;
     pair.host(other).run(&["systemctl", "daemon-reload"])?;
     pair.host(other).run(&["systemctl", "restart", "hafailover"])?;

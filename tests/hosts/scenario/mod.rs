@@ -10,6 +10,7 @@ mod mistakes;
 mod moves;
 mod packets;
 mod power;
+mod steps;
 
 use crate::pair::Lab;
 use crate::sys::Result;
@@ -44,10 +45,13 @@ pub fn rows() -> Vec<Row> {
         moves::row10_orderly_leave,
         deaths::row11_daemon_killed_10_30,
         deaths::row11_daemon_killed_200_1000,
-        deaths::row11_killed_at_every_step,
+        steps::row11_killed_at_every_step_of_a_move,
+        steps::row11_killed_at_every_step_of_an_order,
+        steps::row11_killed_at_every_step_of_a_takeover,
         deaths::row11_daemon_frozen,
         deaths::row11_deaths_in_a_row,
         guards::row12_guards,
+        guards::row12_not_yet_up,
         power::row13_cold_start,
         cuts::row14_links_cut_in_turn,
         addresses::row15_deleted_addresses,
