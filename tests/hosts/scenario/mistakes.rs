@@ -3,7 +3,7 @@
 use crate::cases::{Broken, CLUSTER_CASES, Case, GROUP_CASES, HOST_CASES, KEYS, SOUND};
 use crate::ensure;
 use crate::host::Host;
-use crate::pair::{Lab, SETTLE, VIP};
+use crate::pair::{Lab, Pair, SETTLE, VIP};
 use crate::settings::{Settings, write_keys};
 use crate::sys::{Result, wait_for};
 use std::time::{Duration, Instant};
@@ -46,8 +46,51 @@ pub fn row19_member_cannot_start(lab: &Lab) -> Result<String> {
         host.run(&["hafailoverctl", "clear", "web"])?;
     }
     pair.settled()?;
+    fails_on_both_from_the_start(&pair)?;
     pair.never_two_owners()?;
-    Ok(format!("moved once to beta; then stopped on both: \"{why}\"; came back after `clear`"))
+    let both = "broken on both at once: each tried once; came back after `clear`";
+    Ok(format!("moved once to beta; then stopped on both: \"{why}\"; {both}"))
+}
+
+/// No node can start it: each tries once, and then it rests, with a reason, until somebody says that it was mended.
+fn fails_on_both_from_the_start(pair: &Pair) -> Result {
+    pair.alpha().run(&["hafailoverctl", "stop", "web"])?;
+    wait_for("the group to stop", SETTLE, || pair.watch.holders(VIP).is_empty().then_some(()))?;
+    pair.hosts.iter().try_for_each(|host| host.write("etc/broken", ""))?;
+    let from = Instant::now();
+    // It may end with an error: nothing of it will run.
+    pair.alpha().attempt(&["hafailoverctl", "start", "web"])?;
+    let banned = |host: &Host| pair.group(host, "web").ok().and_then(|group| group.banned);
+    wait_for("both nodes to be banned", SETTLE, || pair.hosts.iter().all(|host| banned(host).is_some()).then_some(()))?;
+    // Long enough for whoever would try again, or give it back.
+    std::thread::sleep(Duration::from_secs(3));
+    ensure!(pair.watch.holders(VIP).is_empty(), "{:?} have the address of what cannot run", pair.watch.holders(VIP));
+    for host in &pair.hosts {
+        let name = host.name();
+        let tried = host.said(&["_PID=1", &format!("UNIT={FUSSY}"), "JOB_TYPE=start"], from)?;
+        let tried = tried.iter().filter(|entry| entry.message.starts_with("Starting")).count();
+        ensure!(tried == 1, "{name} tried to start {FUSSY} {tried} times");
+        let starts = host.said(&["SYSLOG_IDENTIFIER=hafailoverd", "HAFAILOVER_GROUP=web"], from)?;
+        let starts = starts.iter().filter(|entry| entry.field("HAFAILOVER_PROOF").is_some()).count();
+        ensure!(starts == 1, "{name} began to start the group {starts} times");
+        let why_banned = banned(host).unwrap_or_default();
+        ensure!(why_banned.contains(FUSSY), "{name} is banned without naming the unit: {why_banned}");
+        let (_, why) = host.attempt(&["hafailoverctl", "why", "web"])?;
+        ensure!(why.contains(FUSSY), "`why` on {name} does not name the unit: {why}");
+        let (code, status) = host.attempt(&["hafailoverctl", "status"])?;
+        ensure!(code == 1, "`status` on {name} ends with {code}, and nothing runs: {status}");
+    }
+    pair.hosts.iter().try_for_each(|host| host.remove("etc/broken"))?;
+    // One word on one node counts on all.
+    pair.beta().run(&["hafailoverctl", "clear", "web"])?;
+    let owner = pair.settled()?;
+    ensure!(pair.host(&owner).is_active(FUSSY)?, "{owner} owns the group, and {FUSSY} does not run there");
+    for host in &pair.hosts {
+        ensure!(banned(host).is_none(), "{} is still banned after `clear`", host.name());
+        let (code, status) = host.attempt(&["hafailoverctl", "status"])?;
+        ensure!(code == 0, "`status` on {} ends with {code}, and all is well: {status}", host.name());
+    }
+    Ok(())
 }
 
 pub fn row20_reload_refused(lab: &Lab) -> Result<String> {
@@ -91,7 +134,7 @@ fn put(host: &Host, file: &str, text: &str) -> Result {
     if file == KEYS { write_keys(host, text) } else { host.write(file, text) }
 }
 
-/// Reloads with one mistake, which must be refused with its place and remedy and nothing else. Returns the line that says so.
+/// Reloads with one mistake, which must be refused with its place and remedy and nothing else. Returns what told so.
 fn refused(host: &Host, case: &Case) -> Result<String> {
     let (_, sound) = SOUND.iter().find(|(file, _)| *file == case.file).ok_or("no such file")?;
     let Broken { text, line, column } = case.broken();
