@@ -163,7 +163,7 @@ fn turn(host: &Host, job: &str, since: Instant) -> Result<Turn> {
 }
 
 /// When an entry was sent: journald may take it later, and stamps it then.
-fn sent(entry: &Entry) -> Option<Instant> {
+pub fn sent(entry: &Entry) -> Option<Instant> {
     let micros = |name| Some(Duration::from_micros(entry.field(name)?.parse().ok()?));
     let held = micros("__REALTIME_TIMESTAMP")?.checked_sub(micros("_SOURCE_REALTIME_TIMESTAMP")?)?;
     entry.at.checked_sub(held)
