@@ -15,6 +15,8 @@ pub struct Settings {
     pub keepalive: Duration,
     pub deadtime: Duration,
     pub initdead: Duration,
+    /// The file says nothing of timing, and the daemon's own defaults hold.
+    default_timing: bool,
     pub links: Vec<&'static str>,
     pub groups: Vec<Group>,
 }
@@ -36,9 +38,19 @@ impl Settings {
             keepalive: Duration::from_millis(keepalive_ms),
             deadtime,
             initdead: (deadtime * 3).max(Duration::from_secs(2)),
+            default_timing: false,
             links: vec!["hb0", "hb1"],
             groups: vec![Group::new("web", 77)],
         }
+    }
+
+    /// The same with a file that has no `[timing]`.
+    pub fn with_default_timing() -> Settings {
+        Settings { initdead: Duration::from_secs(30), default_timing: true, ..Settings::new(200, 1000) }
+    }
+
+    pub fn warntime(&self) -> Duration {
+        (self.keepalive + self.deadtime) / 2
     }
 
     pub fn members(mut self, start: &[&'static str]) -> Settings {
@@ -47,17 +59,19 @@ impl Settings {
     }
 
     pub fn cluster_file(&self) -> String {
-        let ms = |time: Duration| format!("\"{}ms\"", time.as_millis());
-        let warntime = (self.keepalive + self.deadtime) / 2;
-        let mut text = format!(
-            "[cluster]\nname = \"lab\"\nnodes = [\"{}\", \"{}\"]\n\n[timing]\nkeepalive = {}\nwarntime = {}\ndeadtime = {}\ninitdead = {}\n",
-            ALPHA.name,
-            BETA.name,
-            ms(self.keepalive),
-            ms(warntime),
-            ms(self.deadtime),
-            ms(self.initdead),
-        );
+        let mut text = format!("[cluster]\nname = \"lab\"\nnodes = [\"{}\", \"{}\"]\n", ALPHA.name, BETA.name);
+        if !self.default_timing {
+            text.push_str("\n[timing]\n");
+            let times = [
+                ("keepalive", self.keepalive),
+                ("warntime", self.warntime()),
+                ("deadtime", self.deadtime),
+                ("initdead", self.initdead),
+            ];
+            for (key, time) in times {
+                writeln!(text, "{key} = \"{}ms\"", time.as_millis()).expect("a string takes everything");
+            }
+        }
         for link in &self.links {
             write!(
                 text,

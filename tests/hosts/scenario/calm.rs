@@ -141,7 +141,7 @@ fn missed(pair: &Pair, host: &Host) -> Result<u64> {
 }
 
 pub fn row21_small(lab: &Lab) -> Result<String> {
-    let pair = lab.pair(Settings::new(200, 1000).members(&["nginx.service"]))?;
+    let pair = lab.pair(Settings::with_default_timing().members(&["nginx.service"]))?;
     // What starting cost is over by then.
     std::thread::sleep(Duration::from_secs(2));
     let daemons: Vec<u32> = pair
