@@ -14,7 +14,39 @@ const MEMBERS: [&str; 2] = [NGINX, EXCLUSIVE];
 
 /// What `make demo` tells; that nothing stays behind is seen at the end of every lab.
 pub fn row01_demo(lab: &Lab) -> Result<String> {
-    demo::tell(lab).map(|()| "told to its end".into())
+    let (story, owner) = demo::tell(lab)?;
+    let heir = if owner == "alpha" { "beta" } else { "alpha" };
+    // In this order, each behind the one before.
+    let parts = [
+        "Who owns it?",
+        &format!("{owner}# hafailoverctl status"),
+        &format!("{owner} loses its power"),
+        "without service for ",
+        &format!("Why is it on {heir} now?"),
+        &format!("{owner} (lost) is not heard"),
+        &format!("{owner} gets its power back"),
+        &format!("is well on {heir}"),
+        &format!("{owner}# hafailoverctl status"),
+        &format!("{heir}# hafailoverctl move web {owner}"),
+        "The client lost ",
+        &format!("{owner}# hafailoverctl status"),
+        "The end.",
+    ];
+    let mut rest = story.as_str();
+    for part in parts {
+        rest = rest.split_once(part).ok_or_else(|| format!("{part:?} is missing from here on:\n{rest}"))?.1;
+    }
+    let number_after = |words: &str| -> Result<f64> {
+        let rest = story.split_once(words).ok_or_else(|| format!("no {words:?}"))?.1;
+        Ok(rest.split(' ').next().unwrap_or_default().parse()?)
+    };
+    let (outage, moved) = (number_after("without service for ")?, number_after("The client lost ")?);
+    ensure!(outage > 0.0, "a power cut without an outage: {story}");
+    // Who owned the site each time it was asked: the line of the group has its owner in the second column.
+    let owner_in = |line: &str| line.trim().strip_prefix("web ")?.split_whitespace().next().map(String::from);
+    let owners: Vec<String> = story.lines().filter_map(owner_in).collect();
+    ensure!(owners == [owner.as_str(), heir, owner.as_str()], "the story shows it on {owners:?}");
+    Ok(format!("told in full: {outage:.0} ms without service after the power cut, {moved} datagrams lost by the move"))
 }
 
 pub fn row06_move(lab: &Lab) -> Result<String> {
