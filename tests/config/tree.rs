@@ -1,56 +1,12 @@
 //! A sound configuration below a folder that goes away with the test.
 
+pub(crate) use crate::cases::{CLUSTER, DB, KEYS, LOCAL, SOUND, WEB};
 use hafailover::config::{Loaded, Paths, Problem, load};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) const HOSTNAME: &str = "alpha";
-pub(crate) const CLUSTER: &str = "etc/hafailover/hafailover.toml";
-pub(crate) const LOCAL: &str = "etc/hafailover/local.toml";
-pub(crate) const KEYS: &str = "etc/hafailover/authkeys";
-pub(crate) const WEB: &str = "etc/systemd/system/hafailover-group@web.target.d/web.conf";
-pub(crate) const DB: &str = "etc/systemd/system/hafailover-group@db.target.d/db.conf";
-
-pub(crate) const SOUND: [(&str, &str); 5] = [
-    (
-        CLUSTER,
-        r#"[cluster]
-name = "shop"
-nodes = ["alpha", "beta"]
-
-[timing]
-keepalive = "100ms"
-warntime = "150ms"
-deadtime = "300ms"
-initdead = "10s"
-
-[[link]]
-kind = "ucast"
-interface = "hb0"
-port = 694
-peers = { alpha = "172.16.1.75", beta = "172.16.1.76" }
-
-[[link]]
-kind = "ucast"
-interface = "hb1"
-port = 694
-peers = { alpha = "172.16.2.75", beta = "172.16.2.76" }
-
-[takeover]
-proof = "silence"
-"#,
-    ),
-    (LOCAL, "[interfaces]\nhb0 = \"enp3s0\"\n"),
-    (KEYS, "auth 1\n1 sha256 a8fdc205a9f19cc1c7507a60c4f01b13\n"),
-    (
-        WEB,
-        "[Unit]\nDescription=Public web site\n\n[X-HAFailover]\nNodes=alpha beta\nAddress=10.0.0.77/24 dev eth0\n\
-         Start=srv-www.mount nginx.service\n",
-    ),
-    (DB, "[X-HAFailover]\nNodes=beta alpha\nAddress=10.0.0.78/24 dev eth0\nStart=postgresql@15-main.service\n"),
-];
-
 pub(crate) struct Tree {
     root: PathBuf,
 }

@@ -16,6 +16,8 @@
 
 #![allow(unreachable_pub)] // Nothing is reachable from outside a test program.
 
+#[path = "../config/cases.rs"]
+mod cases;
 mod client;
 mod demo;
 mod figures;

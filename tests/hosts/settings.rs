@@ -15,8 +15,8 @@ pub struct Settings {
     pub keepalive: Duration,
     pub deadtime: Duration,
     pub initdead: Duration,
-    /// Without it the file has no `[timing]`, and the three above are what the manual promises then.
-    pub says_timing: bool,
+    /// The file says nothing of timing, and the daemon's own defaults hold.
+    default_timing: bool,
     pub links: Vec<&'static str>,
     pub groups: Vec<Group>,
 }
@@ -38,15 +38,19 @@ impl Settings {
             keepalive: Duration::from_millis(keepalive_ms),
             deadtime,
             initdead: (deadtime * 3).max(Duration::from_secs(2)),
-            says_timing: true,
+            default_timing: false,
             links: vec!["hb0", "hb1"],
             groups: vec![Group::new("web", 77)],
         }
     }
 
-    /// As an administrator has it who says nothing of time.
+    /// The same with a file that has no `[timing]`.
     pub fn with_default_timing() -> Settings {
-        Settings { initdead: Duration::from_secs(30), says_timing: false, ..Settings::new(200, 1000) }
+        Settings { initdead: Duration::from_secs(30), default_timing: true, ..Settings::new(200, 1000) }
+    }
+
+    pub fn warntime(&self) -> Duration {
+        (self.keepalive + self.deadtime) / 2
     }
 
     pub fn members(mut self, start: &[&'static str]) -> Settings {
@@ -55,19 +59,18 @@ impl Settings {
     }
 
     pub fn cluster_file(&self) -> String {
-        let ms = |time: Duration| format!("\"{}ms\"", time.as_millis());
-        let warntime = (self.keepalive + self.deadtime) / 2;
         let mut text = format!("[cluster]\nname = \"lab\"\nnodes = [\"{}\", \"{}\"]\n", ALPHA.name, BETA.name);
-        if self.says_timing {
-            write!(
-                text,
-                "\n[timing]\nkeepalive = {}\nwarntime = {}\ndeadtime = {}\ninitdead = {}\n",
-                ms(self.keepalive),
-                ms(warntime),
-                ms(self.deadtime),
-                ms(self.initdead),
-            )
-            .expect("a string takes everything");
+        if !self.default_timing {
+            text.push_str("\n[timing]\n");
+            let times = [
+                ("keepalive", self.keepalive),
+                ("warntime", self.warntime()),
+                ("deadtime", self.deadtime),
+                ("initdead", self.initdead),
+            ];
+            for (key, time) in times {
+                writeln!(text, "{key} = \"{}ms\"", time.as_millis()).expect("a string takes everything");
+            }
         }
         for link in &self.links {
             write!(

@@ -158,8 +158,8 @@ impl Wires {
     }
 
     /// Gives the lab a foot on a LAN, next to the hosts, to send what an intruder would.
-    pub fn intrude(&self, lan: &str) -> Result<&'static str> {
-        run("ip", &["-n", Wires::SWITCHES, "addr", "replace", &format!("{}/24", on_lan(lan, 254)), "dev", lan])?;
-        Ok(Wires::SWITCHES)
+    pub fn intrude(&self, lan: &str) -> Result {
+        let address = format!("{}/24", on_lan(lan, 254));
+        run("ip", &["-n", Wires::SWITCHES, "addr", "replace", &address, "dev", lan]).map(drop)
     }
 }

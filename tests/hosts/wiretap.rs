@@ -1,7 +1,7 @@
 //! Copies every heartbeat that passes the lab's switches, and sends what an intruder would. It must not know the wire format.
 
 use crate::sys::{Result, inside};
-use crate::wires::{HB0, Wires, on_lan};
+use crate::wires::{Wires, on_lan};
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -106,16 +106,18 @@ fn heartbeat(frame: &[u8]) -> Option<Packet> {
     Some(Packet { from: address(12), to: address(16), payload })
 }
 
-/// Somebody on hb0 who writes any sender into his packets.
+/// Somebody on some of the LANs who writes any sender into his packets.
 #[derive(Debug)]
 pub struct Intruder {
     socket: Socket,
 }
 
 impl Intruder {
-    pub fn enter(wires: &Wires) -> Result<Intruder> {
-        let namespace = wires.intrude(HB0)?;
-        let socket = inside(namespace, || {
+    pub fn enter(wires: &Wires, lans: &[&str]) -> Result<Intruder> {
+        for lan in lans {
+            wires.intrude(lan)?;
+        }
+        let socket = inside(Wires::SWITCHES, || {
             let socket = Socket::new(Domain::IPV4, Type::from(3), Some(Protocol::from(255)))?;
             socket.set_header_included_v4(true)?;
             Ok(socket)
