@@ -43,10 +43,12 @@ use settings::Settings;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use sys::Result;
 
 const LOCK: &str = "/run/hafailover-lab.lock";
+/// Longer than any lab runs that is not asked for the long counts.
+const TURN_MAX: Duration = Duration::from_secs(1800);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -88,11 +90,14 @@ fn command(words: &[&str]) -> Result<bool> {
     done
 }
 
-/// Two labs at once would take each other's names and spoil each other's times.
+/// Two labs at once would take each other's names and spoil each other's times: the second one waits for its turn.
 fn only_lab() -> Result<File> {
     let file = File::create(LOCK)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| format!("another lab runs (it holds {LOCK})"))?;
+    let end = Instant::now() + TURN_MAX;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        ensure!(Instant::now() < end, "another lab has run for {TURN_MAX:?} (it holds {LOCK})");
+        std::thread::sleep(Duration::from_secs(1));
+    }
     Ok(file)
 }
 

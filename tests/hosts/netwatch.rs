@@ -51,6 +51,8 @@ pub struct Tenure {
 struct Seen {
     addresses: Vec<AddressChange>,
     arps: Vec<Arp>,
+    /// The kernel dropped events: what was seen proves nothing.
+    lost: Option<String>,
 }
 
 #[derive(Debug)]
@@ -77,8 +79,18 @@ impl NetWatch {
     pub fn start() -> Result<NetWatch> {
         let mut watch = NetWatch { seen: Arc::default(), sources: Arc::default(), stop: Arc::default(), thread: None };
         let (seen, sources, stop) = (watch.seen.clone(), watch.sources.clone(), watch.stop.clone());
-        let thread = std::thread::Builder::new().name("netwatch".into());
-        watch.thread = Some(thread.spawn(move || read_all(&seen, &sources, &stop))?);
+        let (begun, begins) = std::sync::mpsc::channel();
+        let body = move || {
+            let ready = become_realtime(INSTRUMENT).map_err(|error| error.to_string());
+            let reads = ready.is_ok();
+            // The starter waits for the answer.
+            let _ = begun.send(ready);
+            if reads {
+                read_all(&seen, &sources, &stop);
+            }
+        };
+        watch.thread = Some(std::thread::Builder::new().name("netwatch".into()).spawn(body)?);
+        begins.recv()?.map_err(|error| format!("the reader of address changes is not realtime: {error}"))?;
         Ok(watch)
     }
 
@@ -141,13 +153,20 @@ impl NetWatch {
         tenures
     }
 
-    /// The first time since `since` at which two hosts had the address, in a sentence.
+    /// The first time since `since` at which two hosts had the address, or may have had it, in a sentence.
     pub fn overlap(&self, address: Ipv4Addr, since: Instant) -> Option<String> {
+        if let Some(lost) = &self.seen.lock().expect("the reader does not panic").lost {
+            return Some(lost.clone());
+        }
         let tenures = self.tenures(address);
         for (index, left) in tenures.iter().enumerate() {
             for right in tenures[index + 1..].iter().filter(|right| right.host != left.host) {
                 let from = left.from.max(right.from);
                 let to = [left.to, right.to].into_iter().flatten().min();
+                // Stamped alike, they came while the reader was late: nobody knows in which order.
+                if to.is_some_and(|to| to == from && to > since) {
+                    return Some(format!("{} and {} changed {address} in unknown order", left.host, right.host));
+                }
                 if to.is_none_or(|to| to > from && to > since) {
                     let length = to.map_or("until now".into(), |to| format!("for {:?}", to - from.max(since)));
                     return Some(format!("{} and {} both had {address} {length}", left.host, right.host));
@@ -172,7 +191,6 @@ impl Drop for NetWatch {
 }
 
 fn read_all(seen: &Mutex<Seen>, sources: &Mutex<Vec<Source>>, stop: &AtomicBool) {
-    let _ = become_realtime(INSTRUMENT);
     // Short enough that a source added meanwhile is not missed for long, before anything can happen on it.
     let patience = Timespec::try_from(Duration::from_millis(5)).expect("it is short");
     while !stop.load(Ordering::Relaxed) {
@@ -195,7 +213,17 @@ fn read_all(seen: &Mutex<Seen>, sources: &Mutex<Vec<Source>>, stop: &AtomicBool)
 
 fn drain(source: &Source, at: Instant, seen: &mut Seen) {
     let mut packet = [0; 16384];
-    while let Ok((length, _)) = recv(&source.socket, &mut packet, RecvFlags::DONTWAIT) {
+    loop {
+        let length = match recv(&source.socket, &mut packet, RecvFlags::DONTWAIT) {
+            Ok((length, _)) => length,
+            Err(rustix::io::Errno::AGAIN) => return,
+            // A host that goes takes its network along.
+            Err(rustix::io::Errno::NETDOWN) => return,
+            Err(error) => {
+                seen.lost = Some(format!("events of {:?} were lost: {error}", source.kind));
+                return;
+            }
+        };
         let packet = &packet[..length];
         match &source.kind {
             Kind::Addresses(host) => read_addresses(packet, host, at, &mut seen.addresses),

@@ -32,8 +32,20 @@ impl Sentinels {
         let cores = std::thread::available_parallelism()?.get();
         for core in 0..cores {
             let (seen, stop) = (sentinels.seen.clone(), sentinels.stop.clone());
+            let (posted, at_post) = std::sync::mpsc::channel();
+            let body = move || {
+                let ready = take_post(core);
+                let watches = ready.is_ok();
+                // The one who posts it waits for the answer.
+                let _ = posted.send(ready);
+                if watches {
+                    watch(&seen, &stop);
+                }
+            };
             let thread = std::thread::Builder::new().name(format!("sentinel-{core}"));
-            sentinels.threads.push(thread.spawn(move || watch(core, &seen, &stop))?);
+            sentinels.threads.push(thread.spawn(body)?);
+            // Without it nobody could tell a late machine from a late daemon.
+            at_post.recv()?.map_err(|error| format!("no sentinel on core {core}: {error}"))?;
         }
         Ok(sentinels)
     }
@@ -55,13 +67,14 @@ impl Drop for Sentinels {
     }
 }
 
-fn watch(core: usize, seen: &Mutex<Vec<Lateness>>, stop: &AtomicBool) {
+fn take_post(core: usize) -> std::result::Result<(), String> {
     let mut cores = CpuSet::new();
     cores.set(core);
-    // A core outside this process's set is not used by the hosts either: nothing to watch.
-    if sched_setaffinity(None, &cores).is_err() || become_realtime(SENTINEL).is_err() {
-        return;
-    }
+    sched_setaffinity(None, &cores).map_err(|error| error.to_string())?;
+    become_realtime(SENTINEL).map_err(|error| error.to_string())
+}
+
+fn watch(seen: &Mutex<Vec<Lateness>>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let due = Instant::now() + NAP;
         std::thread::sleep(NAP);

@@ -178,21 +178,26 @@ pub fn row21_small(lab: &Lab) -> Result<String> {
         .map(|host| host.main_pid("hafailover.service")?.ok_or_else(|| "no daemon".into()))
         .collect::<Result<_>>()?;
     let tap = Wiretap::start()?;
-    let (share, bare) = share_of_a_core(&daemons)?;
-    let wakes = share / 100.0 / bare.as_secs_f64();
+    let mut shares = Vec::new();
+    let mut bare = Duration::ZERO;
+    // What else the machine does can only add to it.
+    while shares.len() < WINDOWS_MAX && shares.iter().all(|share| *share > CPU_MAX) {
+        let (share, wake) = share_of_a_core(&daemons)?;
+        shares.push(share);
+        bare = wake;
+    }
+    let share = shares.iter().copied().fold(f64::INFINITY, f64::min);
     let memory = daemons.iter().map(|pid| Ok(resident(*pid)? as f64 / 1024.0)).collect::<Result<Vec<_>>>()?;
     let memory = memory.into_iter().fold(0.0, f64::max);
     let packets = tap.finish();
     let longest = packets.iter().filter(|packet| packet.on(HB0)).map(|packet| packet.payload.len()).max();
     let longest = longest.ok_or("no heartbeat was seen on hb0")?;
     let figures = format!(
-        "memory {memory:.1} MiB, heartbeat {longest} bytes, CPU {share:.3} % of a core: as much as {wakes:.0} bare wake-ups a \
-         second at {bare:?} (aim: 0.2 %; shown only by a machine that is alone)"
+        "memory {memory:.1} MiB, heartbeat {longest} bytes, CPU {share:.3} % of a core (windows: {shares:.3?}; a bare \
+         wake-up cost {bare:?})"
     );
     ensure!(memory <= 12.0, "{figures}: above 12 MiB");
-    ensure!(wakes <= BARE_WAKES_MAX, "{figures}: above {BARE_WAKES_MAX} a second");
-    // The bound itself, for a machine that is alone.
-    ensure!(!lab.full || share <= 0.2, "{figures}: above 0.2 %");
+    ensure!(share <= CPU_MAX, "{figures}: above {CPU_MAX} %");
     ensure!(longest < 150, "{figures}: not under 150 bytes");
     Ok(figures)
 }
@@ -211,11 +216,12 @@ fn share_of_a_core(daemons: &[u32]) -> Result<(f64, Duration)> {
     Ok((share, bare.finish()))
 }
 
-/// The same binary was seen at 0.22 % of a core and, minutes later, at 0.5 %: a virtual machine among others pays for a wake-up what its
-/// neighbours leave it. So the limit is in wake-ups as they cost at that time; a daemon that began to do more would pass it.
-const BARE_WAKES_MAX: f64 = 60.0;
+/// In percent of a core, at default timing.
+const CPU_MAX: f64 = 0.2;
+const WINDOWS_MAX: usize = 3;
 
-/// A thread that does what any heartbeat program must: wakes up a dozen times a second, sends two datagrams, reads two.
+/// A thread that does what any heartbeat program must: wakes up a dozen times a second, sends two datagrams, reads two. Its cost
+/// tells a slow machine from a busy daemon.
 struct Bare(std::thread::JoinHandle<Duration>, std::sync::Arc<std::sync::atomic::AtomicBool>);
 
 impl Bare {
