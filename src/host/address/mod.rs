@@ -1,5 +1,5 @@
 //! Virtual addresses: netlink (add, remove, watch), and what neighbours are told and asked (ARP).
-//! Everything here runs on the beat thread and never waits.
+//! Everything here runs on the beat thread: it waits for nothing but the kernel's own lock on network configuration.
 //!
 //! | file | what it is |
 //! |---|---|
