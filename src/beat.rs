@@ -90,12 +90,8 @@ impl BeatThread {
         loop {
             self.act();
             self.progress.fetch_add(1, Ordering::Relaxed);
-            if self.edges.exit {
-                self.edges.tell(ToHost::Exit);
-                return;
-            }
-            if self.leaving_groups {
-                return;
+            if self.edges.exit || self.leaving_groups {
+                return self.edges.finish();
             }
             let ready = self.wait();
             self.heart.begin(clock::now());
@@ -338,9 +334,9 @@ impl BeatThread {
 
     fn tell_headline(&mut self) {
         let headline = self.heart.headline();
-        if headline != self.headline {
-            self.headline.clone_from(&headline);
-            self.edges.tell(ToHost::Headline(headline));
+        // What found no room is told with the next change.
+        if headline != self.headline && self.edges.host.try_send(ToHost::Headline(headline.clone())).is_ok() {
+            self.headline = headline;
         }
     }
 }

@@ -40,6 +40,12 @@ impl ArpSocket {
         Ok(ArpSocket { socket: PacketSocket::open(&filter(&BTreeSet::new()))?, watched: BTreeSet::new() })
     }
 
+    /// Hears nothing, reaches nobody, needs no privilege.
+    #[cfg(test)]
+    pub(crate) fn deaf() -> ArpSocket {
+        ArpSocket { socket: PacketSocket::deaf(), watched: BTreeSet::new() }
+    }
+
     /// What to poll for reading.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.socket.fd()
