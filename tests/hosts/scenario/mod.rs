@@ -4,6 +4,7 @@ mod addresses;
 mod calm;
 mod cuts;
 mod deaths;
+mod edges;
 mod guards;
 mod instruments;
 mod mistakes;
@@ -48,6 +49,7 @@ pub fn rows() -> Vec<Row> {
         deaths::row11_daemon_frozen,
         deaths::row11_deaths_in_a_row,
         guards::row12_guards,
+        edges::row12_takeover_during_a_reload,
         power::row13_cold_start,
         cuts::row14_links_cut_in_turn,
         addresses::row15_deleted_addresses,
