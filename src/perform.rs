@@ -234,9 +234,9 @@ pub(crate) mod tests {
     use crate::wire::seal::{Key, Method};
     use tokio::sync::mpsc::{Receiver, channel};
 
-    /// Edges of a node without links, with room for `room` orders besides the last two.
-    pub(crate) fn edges(places: &Places, room: usize) -> (Edges, Receiver<ToHost>) {
-        let config = Arc::new(config(&["alpha"]));
+    /// Edges of a node, with room for `room` orders besides the last two.
+    pub(crate) fn edges(config: Config, places: &Places, room: usize) -> (Edges, Receiver<ToHost>) {
+        let config = Arc::new(config);
         let key = Key { method: Method::Sha256, secret: b"secret".to_vec() };
         let keys = KeySet::new(1, BTreeMap::from([(1, key)])).unwrap();
         let identity = Identity { machine_id: String::new(), product_uuid: String::new() };
@@ -259,7 +259,7 @@ pub(crate) mod tests {
     #[test]
     fn a_full_queue_swallows_neither_the_last_state_nor_the_end() {
         let places = TempPlaces::new("perform-full");
-        let (mut edges, mut orders) = edges(&places, 1);
+        let (mut edges, mut orders) = edges(config(&["alpha"]), &places, 1);
         edges.perform(Action::Save(state(1)));
         edges.perform(Action::Save(state(2)));
         edges.perform(Action::Exit);
@@ -272,7 +272,7 @@ pub(crate) mod tests {
     #[test]
     fn an_older_state_never_follows_a_newer_one() {
         let places = TempPlaces::new("perform-order");
-        let (mut edges, mut orders) = edges(&places, 1);
+        let (mut edges, mut orders) = edges(config(&["alpha"]), &places, 1);
         edges.perform(Action::Save(state(1)));
         edges.perform(Action::Save(state(2)));
         orders.try_recv().unwrap();
@@ -285,7 +285,7 @@ pub(crate) mod tests {
     #[test]
     fn a_look_that_ended_without_an_answer_leaves_nothing_behind() {
         let places = TempPlaces::new("perform-looks");
-        let (mut edges, mut orders) = edges(&places, 200);
+        let (mut edges, mut orders) = edges(config(&["alpha"]), &places, 200);
         let group = GroupId(0);
         for op in 0..100 {
             edges.perform(Action::Inspect { op: OpId(op), group });

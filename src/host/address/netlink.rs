@@ -105,8 +105,8 @@ impl Netlink {
     }
 
     /// What changed since the last call; our own adding and removing is left out (but
-    /// for what an overrun hid: ask [`Netlink::has`] before acting). Call it when [`Netlink::fd`] is readable, and once
-    /// per keepalive at least: a resync that failed has nothing else to wake it.
+    /// for what an overrun hid: ask [`Netlink::has`] before acting). Call it when [`Netlink::fd`] is readable, and now
+    /// and then while [`Netlink::is_stale`].
     pub fn drain(&mut self) -> Vec<NetChange> {
         self.absorb();
         std::mem::take(&mut self.pending)
@@ -115,6 +115,11 @@ impl Netlink {
     /// Something was read beside an adding or removing: [`Netlink::drain`] has news though [`Netlink::fd`] is quiet.
     pub fn has_news(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// Something was missed and asking anew failed: [`Netlink::drain`] asks again, though [`Netlink::fd`] is quiet.
+    pub fn is_stale(&self) -> bool {
+        self.stale
     }
 
     /// Adds all or none. Without `adopt`, one that is there already is refused; with it, one that is
@@ -291,6 +296,15 @@ impl Netlink {
         self.absorb();
         self.own.clear();
         results
+    }
+
+    /// Takes the sight from it, as a kernel does that has no memory for an answer; or gives it back.
+    #[cfg(test)]
+    pub(crate) fn blind(&mut self, blind: bool) {
+        let deaf = || socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::NONBLOCK, None);
+        (self.request, self.request_port) =
+            if blind { (deaf().expect("a socket"), 0) } else { open_socket(0).expect("netlink") };
+        self.stale |= blind;
     }
 
     /// Reads what waits on the monitor into the table and the pending changes.
