@@ -6,14 +6,14 @@
 //! the heart decides → its actions are performed, and what ended at once is folded and decided again.
 
 use crate::cluster::{Action, Cluster, Event, Heard, Time};
-use crate::config::model::{LinkId, VirtualAddress};
+use crate::config::model::{LinkId, MOST_LINKS, VirtualAddress};
 use crate::host::address::NetChange;
 use crate::host::clock;
 use crate::host::orders::{BeatInbox, HostMoves, ToBeat, ToHost};
 use crate::perform::Edges;
 use crate::wire::{codec, seal::SealError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,6 +25,8 @@ const IDLE_MAX: Duration = Duration::from_secs(1);
 const PACKETS_PER_ROUND: usize = 256;
 /// What ends at once leads to further actions, at most this many times a round. Starting a group takes four.
 const ROUNDS_MAX: usize = 64;
+/// What is waited for beside the links: netlink, the inbox, ARP.
+const OTHERS: usize = 3;
 /// A bind or a repair that failed has no other sign of when to be tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -52,6 +54,7 @@ struct Ready {
     netlink: bool,
     inbox: bool,
     arp: bool,
+    links: [bool; MOST_LINKS],
 }
 
 impl BeatThread {
@@ -114,20 +117,24 @@ impl BeatThread {
         // Acting on addresses reads what changed meanwhile: that must not wait for the next packet.
         let next = if ready.netlink { Duration::ZERO } else { next };
         let timeout = Timespec { tv_sec: next.as_secs() as i64, tv_nsec: i64::from(next.subsec_nanos()) };
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(self.edges.netlink.fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.inbox.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.edges.arp.fd(), PollFlags::IN),
-        ];
-        fds.extend(
-            self.edges.links.iter().filter_map(|link| Some(PollFd::from_borrowed_fd(link.fd()?, PollFlags::IN))),
-        );
+        // A link without a socket leaves its place to a copy of this one, which nobody looks at.
+        let netlink = self.edges.netlink.fd();
+        let link = |index: usize| self.edges.links.get(index).and_then(|link| link.fd());
+        let mut fds: [PollFd<'_>; OTHERS + MOST_LINKS] = std::array::from_fn(|place| match place {
+            0 => watch(netlink),
+            1 => watch(self.inbox.as_fd()),
+            2 => watch(self.edges.arp.fd()),
+            place => watch(link(place - OTHERS).unwrap_or(netlink)),
+        });
+        let used = OTHERS + self.edges.links.len();
         // An interrupted wait is a short one.
-        let _ = poll(&mut fds, Some(&timeout));
-        let mut readable = fds.iter().map(|fd| !fd.revents().is_empty());
-        ready.netlink |= readable.next().unwrap_or(true);
-        ready.inbox = readable.next().unwrap_or(true);
-        ready.arp = readable.next().unwrap_or(true);
+        let _ = poll(&mut fds[..used], Some(&timeout));
+        let readable = |place: usize| !fds[place].revents().is_empty();
+        ready.netlink |= readable(0);
+        (ready.inbox, ready.arp) = (readable(1), readable(2));
+        for index in 0..self.edges.links.len() {
+            ready.links[index] = readable(OTHERS + index);
+        }
         ready
     }
 
@@ -140,8 +147,9 @@ impl BeatThread {
         if ready.netlink || resync {
             self.drain_netlink();
         }
-        // Silence is judged by what was read since the heart began its round: here a look before it does not count.
-        for index in 0..self.edges.links.len() {
+        // Silence is judged by what was read since the heart began its round: where some may be due, a look before it does not count.
+        let due = self.heart.next_deadline().is_some_and(|at| at <= now);
+        for index in (0..self.edges.links.len()).filter(|index| due || ready.links[*index]) {
             self.drain_link(LinkId(index as u8));
         }
         if ready.arp || self.heart.is_probing() {
@@ -340,6 +348,10 @@ impl BeatThread {
             self.headline = headline;
         }
     }
+}
+
+fn watch(fd: BorrowedFd<'_>) -> PollFd<'_> {
+    PollFd::from_borrowed_fd(fd, PollFlags::IN)
 }
 
 /// Why a packet was not heard.
