@@ -2,6 +2,7 @@
 
 use crate::ensure;
 use crate::pair::{Lab, SETTLE, VIP};
+use crate::root::EXCLUSIVE;
 use crate::settings::Settings;
 use crate::sys::{Result, wait_for};
 use std::fs;
@@ -48,4 +49,30 @@ pub fn row12_takeover_during_a_reload(lab: &Lab) -> Result<String> {
         "taken by {heir} {:.1} s after the power loss, in one start, in the middle of a reload of 2 s",
         took.as_secs_f64()
     ))
+}
+
+/// The files name a member no more, systemd has read that, and the daemon was not started anew: it still goes by what it runs.
+pub fn row12_takeover_by_what_runs(lab: &Lab) -> Result<String> {
+    let mut pair = lab.pair(Settings::new(100, 300).members(&[MEMBER, EXCLUSIVE]))?;
+    let owner = pair.settled()?;
+    let heir = pair.other(&owner);
+    let mut edited = pair.settings.groups[0].clone();
+    edited.start = vec![MEMBER];
+    heir.write(&edited.drop_in(), &edited.text())?;
+    heir.run(&["systemctl", "daemon-reload"])?;
+    let (code, said) = heir.attempt(&["systemctl", "start", EXCLUSIVE])?;
+    ensure!(code != 0 && said.contains("Assertion failed"), "{EXCLUSIVE} of a running group lost its guard: {said}");
+    let heir = heir.name();
+    pair.host_mut(&owner).lose_power()?;
+    wait_for("the address to be taken", SETTLE, || (pair.watch.holders(VIP) == [heir]).then_some(()))?;
+    ensure!(pair.settled()? == heir, "not taken by {heir}");
+    for member in [MEMBER, EXCLUSIVE] {
+        ensure!(pair.host(heir).is_active(member)?, "{member} does not run on {heir}");
+    }
+    pair.host(heir).run(&["hafailoverctl", "stop", "web"])?;
+    for member in [MEMBER, EXCLUSIVE] {
+        ensure!(!pair.host(heir).is_active(member)?, "{member} still runs on {heir}");
+    }
+    pair.never_two_owners()?;
+    Ok("a member that the files name no more stays guarded, is started by a takeover and stopped, as the daemon runs it".into())
 }
