@@ -30,7 +30,7 @@ mod packet;
 mod request;
 pub mod table;
 
-pub use announce::{ArpKind, ArpSeen, ArpSocket};
+pub use announce::{ArpSeen, ArpSocket};
 pub use netlink::Netlink;
 pub use request::AddressError;
 pub use table::{InterfaceAddress, InterfaceState, NetChange, Table};
