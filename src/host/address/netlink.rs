@@ -471,3 +471,19 @@ fn wait_for(socket: &OwnedFd, deadline: Instant) -> Result<(), Errno> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_not_gone() {
+        let (address, interface) = (Ipv4Addr::new(127, 77, 77, 77), "no-such-one".to_owned());
+        let nowhere = VirtualAddress { address, prefix: 32, interface, label: None, broadcast: None };
+        let mut netlink = Netlink::open().expect("netlink");
+        netlink.blind(true);
+        assert_eq!(netlink.remove(&[&nowhere]), Err(AddressError::Unread));
+        netlink.blind(false);
+        assert_eq!(netlink.remove(&[&nowhere]), Ok(()));
+    }
+}
