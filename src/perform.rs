@@ -2,7 +2,7 @@
 //! what belongs to the host thread answers later, as an event. It must not decide anything.
 
 use crate::cluster::{Action, Actual, Event, Grant, HeldPhase, OpId, Outcome, Saved};
-use crate::config::model::{Config, GroupId, VirtualAddress};
+use crate::config::model::{Config, GroupId, MOST_LINKS, VirtualAddress};
 use crate::host::address::{ArpSocket, Netlink};
 use crate::host::held;
 use crate::host::orders::ToHost;
@@ -50,7 +50,8 @@ impl Edges {
         host: Sender<ToHost>,
         journal: JournalHandle,
     ) -> Edges {
-        let links = config.links.iter().map(|link| UdpLink::new(link, config.me)).collect();
+        // More come only from what another version kept in /run.
+        let links = config.links.iter().take(MOST_LINKS).map(|link| UdpLink::new(link, config.me)).collect();
         let room = || host.clone().try_reserve_owned().expect("a new queue has room for more than the last two orders");
         let last = Some([room(), room()]);
         Edges {
