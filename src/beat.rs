@@ -1,6 +1,6 @@
-//! The beat thread: links, netlink, ARP, timers and the heart. Realtime where allowed; it waits for no other thread, disk, bus
-//! or journal, only for the kernel, whose lock on network configuration bounds an adding or removing of addresses, not we.
-//! It must not know how units or files are handled.
+//! The beat thread: links, netlink, ARP, timers and the heart. Realtime where allowed; it waits for no other thread,
+//! disk, bus or journal. Where it changes addresses it waits for the kernel, whose lock on network configuration is not
+//! ours to bound. It must not know how units or files are handled.
 //!
 //! One round: wait until something is readable or due → the heart begins → everything that waits is drained and folded →
 //! the heart decides → its actions are performed, and what ended at once is folded and decided again.
@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The thread wakes at least this often, so that progress shows. A table of addresses that could not be read is asked for anew as
-/// often: not in every round, since a kernel that does not answer costs some milliseconds.
+/// The thread wakes at least this often, so that progress shows. A table of addresses that could not be read is asked
+/// for anew as often: not in every round, since a kernel that does not answer costs some milliseconds.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 /// Packets taken from one link in one round: a flood must not starve the other links or the timers.
 const PACKETS_PER_ROUND: usize = 256;
@@ -147,7 +147,8 @@ impl BeatThread {
         if ready.netlink || resync {
             self.drain_netlink();
         }
-        // Silence is judged by what was read since the heart began its round: where some may be due, a look before it does not count.
+        // Silence is judged by what was read since the heart began its round: where some may be due, a look before it
+        // does not count.
         let due = self.heart.next_deadline().is_some_and(|at| at <= now);
         for index in (0..self.edges.links.len()).filter(|index| due || ready.links[*index]) {
             self.drain_link(LinkId(index as u8));

@@ -68,7 +68,7 @@ pub enum ToBeat {
 
 /// How often the host thread shows that it moves, where no watchdog of the unit asks for it more often.
 pub const MOVES_EVERY: Duration = Duration::from_millis(1500);
-/// Not moving for so long, it is stuck: told before the unit's watchdog, which that very thread feeds, ends the process.
+/// Not moving for so long, it is stuck: told before the unit's watchdog, which that very thread feeds, ends all.
 const STUCK_AFTER: Duration = Duration::from_millis(3500);
 /// A longer gap between two looks was the looker's own: then this whole process stood still.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! The rtnetlink sockets: watch interfaces and addresses, dump them, add and remove addresses.
-//! It must not know groups, nor which change matters to whom. The kernel answers a request before the send returns; what it
-//! waits for in there (its lock on network configuration, while others change interfaces) is for the kernel to bound. Our own
-//! wait, for an answer that is missing all the same, is bounded here.
+//! It must not know groups, nor which change matters to whom. The kernel answers a request before the send returns; how
+//! long it waits in there (for its lock on network configuration, while others change interfaces) is not ours to bound.
+//! Our own wait, for an answer that is missing all the same, is.
 
 use super::message::{Batch, Body, Incoming, Malformed, messages};
 use super::request::{AddressError, Request, label_of, several};

@@ -1,7 +1,7 @@
 //! What systemd is told of the groups: one drop-in for each group's target, for each member and for what members trigger, as text.
 //! It depends on nothing but the groups' own unit files, and on them only as far as they can be read: a broken
-//! file, or no cluster at all, must not leave a member unguarded. It must not know the daemon, but for the configuration that
-//! one keeps while it runs: until it is started anew, members that the files name no more stay guarded and can be taken.
+//! file, or no cluster at all, must not leave a member unguarded. It must not know the daemon, but for the
+//! configuration that one keeps while it runs: until its next start, members that the files name no more stay guarded.
 
 use crate::config::member::{Kind, guardable, is_unit_char, kind_of, triggers};
 use crate::config::model::Config;
@@ -26,8 +26,8 @@ const HEADER: &str = "# Written by hafailover-generator. Change the group's Star
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generated {
     pub files: BTreeMap<PathBuf, String>,
-    /// SHA-256 over names and contents of what the groups' unit files alone ask for, in hexadecimal. What is written for the running
-    /// configuration is no part of it: that one changes with a start of the daemon, which systemd need not read anything for.
+    /// SHA-256 over names and contents of what the groups' unit files alone ask for, in hexadecimal. What is written
+    /// for the running configuration is no part of it: a restart of the daemon changes that, and asks for no reload.
     pub digest: String,
     /// What could not be read or guarded, for the log.
     pub problems: Vec<Problem>,
@@ -130,7 +130,8 @@ fn running(file: &Path, problems: &mut Vec<Problem>) -> Vec<Guarded> {
     }
 }
 
-/// A group may come twice, by its files and as it runs: what came first says what its target wants and how members follow each other.
+/// A group may come twice, by its files and as it runs: what came first says what its target wants, and how members
+/// follow each other.
 fn drop_ins(groups: &[Guarded]) -> BTreeMap<PathBuf, String> {
     let mut contents: BTreeMap<String, String> = BTreeMap::new();
     for group in groups.iter().filter(|group| loadable(group)) {

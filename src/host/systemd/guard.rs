@@ -37,7 +37,8 @@ pub async fn fault(
     digests: &Digests,
 ) -> Result<Option<String>, BusError> {
     if digest_fault(&digests.written, &digests.expected).is_some() {
-        // A reload empties the generators' directory first and answers nobody until its end: no digest is no fault before that.
+        // A reload empties the generators' directory first and answers nobody until its end: no digest is no fault
+        // before that.
         systemd.answer().await?;
         let now = self::digests(digests.paths.clone()).await;
         if let Some(fault) = digest_fault(&now.written, &now.expected) {

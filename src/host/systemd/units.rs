@@ -332,8 +332,8 @@ pub(super) fn is_down(state: &UnitState) -> bool {
     matches!(state.active.as_str(), "inactive" | "failed") && state.job.is_none()
 }
 
-/// Whether the start of the target brings the member along. A target goes by the files, which may name a member no more that the
-/// running configuration still has.
+/// Whether the start of the target brings the member along. A target goes by the files, which may name a member no more
+/// that the running configuration still has.
 async fn wants(systemd: &Systemd, target: &UnitState, member: &str) -> Result<bool, BusError> {
     let wants = systemd.property(&target.path, UNIT, "Wants").await?;
     // What cannot be read is not held against the member.

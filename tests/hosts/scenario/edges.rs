@@ -13,7 +13,7 @@ const GENERATOR: &str = "etc/systemd/system-generators/hafailover-generator";
 const DIGEST: &str = "/run/systemd/generator/hafailover.digest";
 const MEMBER: &str = "nginx.service";
 
-/// systemd empties the generators' directory before it runs them: for that time, no digest says that the guards are in place.
+/// systemd empties the generators' directory before it runs them: meanwhile no digest says that guards are in place.
 pub fn row12_takeover_during_a_reload(lab: &Lab) -> Result<String> {
     let mut pair = lab.pair(Settings::new(100, 300).members(&[MEMBER]))?;
     let owner = pair.settled()?;
@@ -51,7 +51,7 @@ pub fn row12_takeover_during_a_reload(lab: &Lab) -> Result<String> {
     ))
 }
 
-/// The files name a member no more, systemd has read that, and the daemon was not started anew: it still goes by what it runs.
+/// The files name a member no more, systemd has read that, but the daemon was not restarted: it goes by what it runs.
 pub fn row12_takeover_by_what_runs(lab: &Lab) -> Result<String> {
     let mut pair = lab.pair(Settings::new(100, 300).members(&[MEMBER, EXCLUSIVE]))?;
     let owner = pair.settled()?;
@@ -76,5 +76,5 @@ pub fn row12_takeover_by_what_runs(lab: &Lab) -> Result<String> {
         ensure!(!pair.host(heir).is_active(member)?, "{member} still runs on {heir}");
     }
     pair.never_two_owners()?;
-    Ok("a member that the files name no more stays guarded, is started by a takeover and stopped, as the daemon runs it".into())
+    Ok("a member that the files name no more stays guarded, and is started by a takeover and stopped".into())
 }
