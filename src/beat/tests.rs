@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::cluster::{Actual, BootId, Change, Epoch, Grant, Held, HeldPhase, Identity, Incarnation, Outcome, Saved};
-use crate::config::model::{Config, NodeId};
+use crate::config::model::{Config, LinkConfig, NodeId};
 use crate::host::held::tests::{TempPlaces, config};
 use crate::host::orders::{Beat, beat_channel};
 use crate::perform::tests::edges;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, UdpSocket};
 use tokio::sync::mpsc::Receiver;
 
 const BOOT: BootId = BootId(1);
@@ -95,4 +97,28 @@ fn an_address_whose_interface_is_gone_is_not_put_back_in_vain() {
         _ => None,
     });
     assert_eq!(repaired.collect::<Vec<_>>(), ["lo"]);
+}
+
+#[test]
+fn a_link_that_was_quiet_is_looked_at_once_more_where_silence_may_be_due() {
+    let (mine, theirs) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
+    let peer = UdpSocket::bind((theirs, 0)).unwrap();
+    let port = peer.local_addr().unwrap().port();
+    let mut config = config(&["alpha", "beta"]);
+    let peers = BTreeMap::from([(NodeId(0), mine), (NodeId(1), theirs)]);
+    config.links = vec![LinkConfig { name: "lo".into(), interface: "lo".into(), port, peers }];
+    let thread = &mut rig("beat-link", config, &[]).thread;
+    thread.refresh_interfaces();
+    thread.heart.decide(clock::now());
+    let due = thread.heart.next_deadline().unwrap();
+    peer.send_to(b"came after the wait", (mine, port)).unwrap();
+    let received = |thread: &BeatThread| thread.edges.links[0].counters().received;
+    thread.drain(Ready::default(), due - Duration::from_millis(1));
+    assert_eq!(received(thread), 0, "the next round finds it");
+    thread.drain(Ready::default(), due);
+    assert_eq!(received(thread), 1);
+    peer.send_to(b"readable", (mine, port)).unwrap();
+    let ready = Ready { links: [true; MOST_LINKS], ..Ready::default() };
+    thread.drain(ready, due - Duration::from_millis(1));
+    assert_eq!(received(thread), 2);
 }
