@@ -1,31 +1,34 @@
-//! The beat thread: links, netlink, ARP, timers and the heart. Realtime where allowed; it never waits for another thread, a disk,
-//! the bus or the journal. It must not know how units or files are handled.
+//! The beat thread: links, netlink, ARP, timers and the heart. Realtime where allowed; it waits for no other thread,
+//! disk, bus or journal. Where it changes addresses it waits for the kernel, whose lock on network configuration is not
+//! ours to bound. It must not know how units or files are handled.
 //!
 //! One round: wait until something is readable or due → the heart begins → everything that waits is drained and folded →
 //! the heart decides → its actions are performed, and what ended at once is folded and decided again.
 
 use crate::cluster::{Action, Cluster, Event, Heard, Time};
-use crate::config::model::LinkId;
+use crate::config::model::{LinkId, MOST_LINKS, VirtualAddress};
 use crate::host::address::NetChange;
 use crate::host::clock;
-use crate::host::orders::{BeatInbox, ToBeat, ToHost};
+use crate::host::orders::{BeatInbox, HostMoves, ToBeat, ToHost};
 use crate::perform::Edges;
 use crate::wire::{codec, seal::SealError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The thread wakes at least this often, so that progress shows and a failed resync is tried again.
+/// The thread wakes at least this often, so that progress shows. A table of addresses that could not be read is asked
+/// for anew as often: not in every round, since a kernel that does not answer costs some milliseconds.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 /// Packets taken from one link in one round: a flood must not starve the other links or the timers.
 const PACKETS_PER_ROUND: usize = 256;
 /// What ends at once leads to further actions, at most this many times a round. Starting a group takes four.
 const ROUNDS_MAX: usize = 64;
-/// The host thread is asked for a sign of life this often, and is a fault of this node after so many times.
-const PING_INTERVAL: Duration = Duration::from_secs(3);
-const PINGS_MISSED: u64 = 3;
+/// What is waited for beside the links: netlink, the inbox, ARP.
+const OTHERS: usize = 3;
+/// A bind or a repair that failed has no other sign of when to be tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// What one run of the thread needs.
 #[derive(Debug)]
@@ -37,7 +40,9 @@ pub struct BeatThread {
     progress: Arc<AtomicU64>,
     headline: String,
     usable: Vec<bool>,
-    ping: Ping,
+    host_moves: HostMoves,
+    retry_due: Time,
+    resync_due: Time,
     leaving_groups: bool,
     /// Something came in this round that the heart has not decided on.
     news: bool,
@@ -49,18 +54,20 @@ struct Ready {
     netlink: bool,
     inbox: bool,
     arp: bool,
-}
-
-#[derive(Debug, Default)]
-struct Ping {
-    due: Time,
-    sent: u64,
-    answered: u64,
+    links: [bool; MOST_LINKS],
 }
 
 impl BeatThread {
-    pub fn new(heart: Cluster, edges: Edges, inbox: BeatInbox, progress: Arc<AtomicU64>) -> BeatThread {
+    /// `host_moves` is raised by the host thread.
+    pub fn new(
+        heart: Cluster,
+        edges: Edges,
+        inbox: BeatInbox,
+        progress: Arc<AtomicU64>,
+        host_moves: Arc<AtomicU64>,
+    ) -> BeatThread {
         let usable = vec![false; edges.links.len()];
+        let now = clock::now();
         BeatThread {
             heart,
             edges,
@@ -68,7 +75,9 @@ impl BeatThread {
             progress,
             headline: String::new(),
             usable,
-            ping: Ping::default(),
+            host_moves: HostMoves::new(host_moves, now),
+            retry_due: now,
+            resync_due: now,
             leaving_groups: false,
             news: true,
         }
@@ -90,16 +99,13 @@ impl BeatThread {
         loop {
             self.act();
             self.progress.fetch_add(1, Ordering::Relaxed);
-            if self.edges.exit {
-                self.edges.tell(ToHost::Exit);
-                return;
-            }
-            if self.leaving_groups {
-                return;
+            if self.edges.exit || self.leaving_groups {
+                return self.edges.finish();
             }
             let ready = self.wait();
-            self.heart.begin(clock::now());
-            self.drain(ready);
+            let now = clock::now();
+            self.heart.begin(now);
+            self.drain(ready, now);
         }
     }
 
@@ -111,30 +117,40 @@ impl BeatThread {
         // Acting on addresses reads what changed meanwhile: that must not wait for the next packet.
         let next = if ready.netlink { Duration::ZERO } else { next };
         let timeout = Timespec { tv_sec: next.as_secs() as i64, tv_nsec: i64::from(next.subsec_nanos()) };
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(self.edges.netlink.fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.inbox.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.edges.arp.fd(), PollFlags::IN),
-        ];
-        fds.extend(
-            self.edges.links.iter().filter_map(|link| Some(PollFd::from_borrowed_fd(link.fd()?, PollFlags::IN))),
-        );
+        // A link without a socket leaves its place to a copy of this one, which nobody looks at.
+        let netlink = self.edges.netlink.fd();
+        let link = |index: usize| self.edges.links.get(index).and_then(|link| link.fd());
+        let mut fds: [PollFd<'_>; OTHERS + MOST_LINKS] = std::array::from_fn(|place| match place {
+            0 => watch(netlink),
+            1 => watch(self.inbox.as_fd()),
+            2 => watch(self.edges.arp.fd()),
+            place => watch(link(place - OTHERS).unwrap_or(netlink)),
+        });
+        let used = OTHERS + self.edges.links.len();
         // An interrupted wait is a short one.
-        let _ = poll(&mut fds, Some(&timeout));
-        let mut readable = fds.iter().map(|fd| !fd.revents().is_empty());
-        ready.netlink |= readable.next().unwrap_or(true);
-        ready.inbox = readable.next().unwrap_or(true);
-        ready.arp = readable.next().unwrap_or(true);
+        let _ = poll(&mut fds[..used], Some(&timeout));
+        let readable = |place: usize| !fds[place].revents().is_empty();
+        ready.netlink |= readable(0);
+        (ready.inbox, ready.arp) = (readable(1), readable(2));
+        for index in 0..self.edges.links.len() {
+            ready.links[index] = readable(OTHERS + index);
+        }
         ready
     }
 
     /// Everything that waits, before anything is decided.
-    fn drain(&mut self, ready: Ready) {
-        if ready.netlink {
+    fn drain(&mut self, ready: Ready, now: Time) {
+        let resync = self.edges.netlink.is_stale() && now >= self.resync_due;
+        if resync {
+            self.resync_due = now + IDLE_MAX;
+        }
+        if ready.netlink || resync {
             self.drain_netlink();
         }
-        // Silence is judged by what was read since the heart began its round: here a look before it does not count.
-        for index in 0..self.edges.links.len() {
+        // Silence is judged by what was read since the heart began its round: where some may be due, a look before it
+        // does not count.
+        let due = self.heart.next_deadline().is_some_and(|at| at <= now);
+        for index in (0..self.edges.links.len()).filter(|index| due || ready.links[*index]) {
             self.drain_link(LinkId(index as u8));
         }
         if ready.arp || self.heart.is_probing() {
@@ -143,7 +159,16 @@ impl BeatThread {
         if ready.inbox {
             self.drain_inbox();
         }
-        self.ping_host();
+        if let Some(answering) = self.host_moves.look(now) {
+            self.news = true;
+            self.heart.fold(Event::HostThread { answering });
+        }
+        if now >= self.retry_due {
+            self.news = true;
+            self.retry_due = now + RETRY_INTERVAL;
+            self.refresh_interfaces();
+            self.look_for_addresses(|_| true);
+        }
     }
 
     fn drain_netlink(&mut self) {
@@ -152,17 +177,14 @@ impl BeatThread {
         if changes.is_empty() {
             return;
         }
-        let config = self.edges.config.clone();
-        for change in changes {
-            let NetChange::AddressRemoved { address, .. } = change else { continue };
-            for id in config.group_ids() {
-                for (index, vip) in config.group(id).addresses.iter().enumerate() {
-                    if vip.address == address && !self.edges.netlink.has(vip) {
-                        self.heart.fold(Event::AddressLost { group: id, index });
-                    }
-                }
-            }
-        }
+        self.look_for_addresses(|vip| {
+            changes.iter().any(|change| match change {
+                NetChange::AddressRemoved { address, .. } => *address == vip.address,
+                // It may be back without its addresses.
+                NetChange::Interface { name } => *name == vip.interface,
+                NetChange::AddressAdded { .. } => false,
+            })
+        });
         self.refresh_interfaces();
     }
 
@@ -185,11 +207,13 @@ impl BeatThread {
         }
     }
 
-    fn look_for_addresses(&mut self) {
+    /// Which of these addresses are missing where they should be. Without its interface one cannot be put back.
+    fn look_for_addresses(&mut self, concerned: impl Fn(&VirtualAddress) -> bool) {
         let config = self.edges.config.clone();
-        for id in config.group_ids().filter(|id| self.heart.has_its_addresses(*id)).collect::<Vec<_>>() {
-            for (index, vip) in config.group(id).addresses.iter().enumerate() {
-                if !self.edges.netlink.has(vip) {
+        for id in config.group_ids() {
+            for (index, vip) in config.group(id).addresses.iter().enumerate().filter(|(_, vip)| concerned(vip)) {
+                let missing = self.edges.netlink.interface(&vip.interface).is_some() && !self.edges.netlink.has(vip);
+                if missing && self.heart.has_its_addresses(id) {
                     self.heart.fold(Event::AddressLost { group: id, index });
                 }
             }
@@ -290,27 +314,9 @@ impl BeatThread {
                     self.edges.tell(ToHost::Status { request, status: Box::new(status) });
                 }
                 ToBeat::Keys(keys) => self.edges.keys = keys,
-                ToBeat::Pong(number) => self.ping.answered = self.ping.answered.max(number),
                 ToBeat::ExitLeavingGroups => self.leaving_groups = true,
             }
         }
-    }
-
-    fn ping_host(&mut self) {
-        let now = clock::now();
-        if now < self.ping.due {
-            return;
-        }
-        self.news = true;
-        self.ping.due = now + PING_INTERVAL;
-        self.ping.sent += 1;
-        // Without room it is not answered either, which is what we want to know.
-        let _ = self.edges.host.try_send(ToHost::Ping(self.ping.sent));
-        let answering = self.ping.sent - self.ping.answered <= PINGS_MISSED;
-        self.heart.fold(Event::HostThread { answering });
-        // A bind or a repair that failed has no other sign of when to be tried again.
-        self.refresh_interfaces();
-        self.look_for_addresses();
     }
 
     /// Decides and performs until nothing more follows at once.
@@ -338,11 +344,15 @@ impl BeatThread {
 
     fn tell_headline(&mut self) {
         let headline = self.heart.headline();
-        if headline != self.headline {
-            self.headline.clone_from(&headline);
-            self.edges.tell(ToHost::Headline(headline));
+        // What found no room is told with the next change.
+        if headline != self.headline && self.edges.host.try_send(ToHost::Headline(headline.clone())).is_ok() {
+            self.headline = headline;
         }
     }
+}
+
+fn watch(fd: BorrowedFd<'_>) -> PollFd<'_> {
+    PollFd::from_borrowed_fd(fd, PollFlags::IN)
 }
 
 /// Why a packet was not heard.
@@ -368,3 +378,6 @@ impl Dropped {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -235,7 +235,7 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
     let arp = ArpSocket::open().map_err(io_fault("cannot open a packet socket (CAP_NET_RAW is needed)"))?;
     let (beat, inbox) = beat_channel().map_err(io_fault("cannot make an eventfd"))?;
     let (to_host, orders) = mpsc::channel(HOST_QUEUE);
-    let progress = Arc::new(AtomicU64::new(0));
+    let (progress, moves) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let edges = Edges::new(
         config.clone(),
         keys.clone(),
@@ -246,7 +246,7 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
         to_host,
         journal.clone(),
     );
-    let thread = BeatThread::new(heart, edges, inbox, progress.clone());
+    let thread = BeatThread::new(heart, edges, inbox, progress.clone(), moves.clone());
     let first = match mode {
         Mode::AfterDeath => Some(Event::DaemonDied),
         Mode::Normal => pending.map(|what| Event::Pending(Some(what))),
@@ -261,6 +261,7 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
         paths,
         places: places.clone(),
         progress,
+        moves,
         mode,
     };
     serve(setup, &config, mode)

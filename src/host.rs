@@ -26,12 +26,12 @@ use crate::journal::{JournalHandle, Level};
 use crate::wire::seal::KeySet;
 use guards::{Guards, Scope};
 use members::Members;
-use orders::{Beat, ToBeat, ToHost};
+use orders::{Beat, MOVES_EVERY, ToBeat, ToHost};
 use questions::{Question, Questions};
 use saver::Saver;
 use state::Places;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use systemd::bus::{Signal, Systemd};
 use systemd::notify::{self, Watchdog};
@@ -68,6 +68,8 @@ pub struct HostSetup {
     pub places: Places,
     /// Raised by the beat thread in each round.
     pub progress: Arc<AtomicU64>,
+    /// Raised by the host thread, for the beat thread to see that it moves.
+    pub moves: Arc<AtomicU64>,
     pub mode: Mode,
 }
 
@@ -91,7 +93,7 @@ pub enum ExitReason {
 
 /// Runs until there is a reason to end. Needs a tokio runtime with time and io.
 pub async fn run(setup: HostSetup) -> ExitReason {
-    let HostSetup { config, keys, inbox, beat, journal, paths, places, progress, mode } = setup;
+    let HostSetup { config, keys, inbox, beat, journal, paths, places, progress, moves, mode } = setup;
     let systemd = Systemd::new();
     let (asks, questions) = mpsc::channel(32);
     let sources = Sources::new(inbox, questions, &systemd, &journal, mode);
@@ -103,6 +105,7 @@ pub async fn run(setup: HostSetup) -> ExitReason {
         guards: Guards::default(),
         questions: Questions::default(),
         tasks: JoinSet::new(),
+        moves,
         told_stopping: false,
         // Cleaning up is nothing else than handing over.
         extend_until: (mode == Mode::AfterDeath).then(|| Instant::now() + hand_over(&config)),
@@ -135,6 +138,7 @@ struct Host {
     guards: Guards,
     questions: Questions,
     tasks: JoinSet<End>,
+    moves: Arc<AtomicU64>,
     told_stopping: bool,
     /// While groups are being handed over: until when systemd is asked for more time.
     extend_until: Option<Instant>,
@@ -186,7 +190,7 @@ impl Host {
         let mut tick = every(Some(TICK));
         let mut guard_tick = every(Some(GUARD_INTERVAL));
         let mut extend_tick = every(Some(EXTEND_INTERVAL));
-        let mut feed_tick = every(watchdog.interval());
+        let mut feed_tick = every(Some(watchdog.interval().unwrap_or(MOVES_EVERY)));
         loop {
             tokio::select! {
                 // Orders of the beat thread; their end is its end, and so ours.
@@ -205,7 +209,10 @@ impl Host {
                 () = caught(&mut sources.terminate) => self.told_to_go(),
                 () = caught(&mut sources.interrupt) => self.told_to_go(),
                 () = caught(&mut sources.hangup) => self.reload(None),
-                _ = feed_tick.tick() => watchdog.feed(),
+                _ = feed_tick.tick() => {
+                    self.moves.fetch_add(1, Ordering::Relaxed);
+                    watchdog.feed();
+                }
                 _ = guard_tick.tick() => {
                     self.check_guards();
                     self.questions.forget_abandoned();
@@ -232,7 +239,6 @@ impl Host {
             ToHost::Reply { request, answer } => self.questions.reply(request, answer),
             ToHost::Status { request, status } => self.questions.status(request, *status),
             ToHost::Headline(text) => notify::status(&text),
-            ToHost::Ping(number) => self.beat.send(ToBeat::Pong(number)),
             // The loop ends on it before it comes here.
             ToHost::Exit => {}
         }

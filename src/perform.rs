@@ -2,7 +2,7 @@
 //! what belongs to the host thread answers later, as an event. It must not decide anything.
 
 use crate::cluster::{Action, Actual, Event, Grant, HeldPhase, OpId, Outcome, Saved};
-use crate::config::model::{Config, GroupId, VirtualAddress};
+use crate::config::model::{Config, GroupId, MOST_LINKS, VirtualAddress};
 use crate::host::address::{ArpSocket, Netlink};
 use crate::host::held;
 use crate::host::orders::ToHost;
@@ -13,8 +13,8 @@ use crate::wire::seal::KeySet;
 use crate::wire::{Message, codec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{OwnedPermit, Sender};
 
 /// All that the beat thread acts on.
 #[derive(Debug)]
@@ -29,10 +29,12 @@ pub struct Edges {
     pub links: Vec<UdpLink>,
     pub host: Sender<ToHost>,
     pub journal: JournalHandle,
-    /// Whose members are being looked at: the addresses are added to the answer here.
-    inspecting: BTreeMap<OpId, GroupId>,
+    /// The newest look at each group's members: the addresses are added to the answer here.
+    inspecting: BTreeMap<GroupId, OpId>,
     /// What the host thread had no room for. Only the newest counts.
     unsaved: Option<Saved>,
+    /// Room in the host thread's queue for the last state and for the end: a full queue must not swallow them.
+    last: Option<[OwnedPermit<ToHost>; 2]>,
     pub exit: bool,
 }
 
@@ -48,7 +50,10 @@ impl Edges {
         host: Sender<ToHost>,
         journal: JournalHandle,
     ) -> Edges {
-        let links = config.links.iter().map(|link| UdpLink::new(link, config.me)).collect();
+        // More come only from what another version kept in /run.
+        let links = config.links.iter().take(MOST_LINKS).map(|link| UdpLink::new(link, config.me)).collect();
+        let room = || host.clone().try_reserve_owned().expect("a new queue has room for more than the last two orders");
+        let last = Some([room(), room()]);
         Edges {
             config,
             keys,
@@ -61,6 +66,7 @@ impl Edges {
             journal,
             inspecting: BTreeMap::new(),
             unsaved: None,
+            last,
             exit: false,
         }
     }
@@ -77,7 +83,7 @@ impl Edges {
                 }
             }
             Action::Inspect { op, group } => {
-                self.inspecting.insert(op, group);
+                self.inspecting.insert(group, op);
                 return self.order(op, ToHost::Inspect { op, group });
             }
             Action::AddAddresses { op, group } => {
@@ -110,7 +116,8 @@ impl Edges {
 
     /// The members were looked at; the addresses are known here.
     pub fn inspected(&mut self, op: OpId, all_active: bool, any_active: bool) -> Option<Event> {
-        let group = self.inspecting.remove(&op)?;
+        let group = self.inspecting.iter().find(|(_, newest)| **newest == op).map(|(group, _)| *group)?;
+        self.inspecting.remove(&group);
         let addresses = &self.config.group(group).addresses;
         let here = |address: &VirtualAddress| self.netlink.find(address.address).is_some();
         let addresses = (0..addresses.len()).filter(|index| here(&addresses[*index])).collect();
@@ -121,6 +128,17 @@ impl Edges {
     pub fn retry(&mut self) {
         if let Some(saved) = self.unsaved.take() {
             self.pass_to_disk(saved);
+        }
+    }
+
+    /// The last state, if it found no room before, and the end, if the heart is done. Neither can get lost.
+    pub fn finish(&mut self) {
+        let Some([save, exit]) = self.last.take() else { return };
+        if let Some(saved) = self.unsaved.take() {
+            save.send(ToHost::Save(saved));
+        }
+        if self.exit {
+            exit.send(ToHost::Exit);
         }
     }
 
@@ -188,6 +206,8 @@ impl Edges {
     }
 
     fn pass_to_disk(&mut self, saved: Saved) {
+        // An older one that still waits must not follow it.
+        self.unsaved = None;
         if let Err(ToHost::Save(saved)) = self.host.try_send(ToHost::Save(saved)).map_err(TrySendError::into_inner) {
             self.unsaved = Some(saved);
         }
@@ -202,5 +222,79 @@ fn outcome(result: Result<(), impl std::fmt::Display>) -> Outcome {
     match result {
         Ok(()) => Outcome::Done,
         Err(error) => Outcome::Failed(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::cluster::{Order, SavedGroup};
+    use crate::host::held::tests::{TempPlaces, config};
+    use crate::journal::Journal;
+    use crate::wire::seal::{Key, Method};
+    use tokio::sync::mpsc::{Receiver, channel};
+
+    /// Edges of a node, with room for `room` orders besides the last two.
+    pub(crate) fn edges(config: Config, places: &Places, room: usize) -> (Edges, Receiver<ToHost>) {
+        let config = Arc::new(config);
+        let key = Key { method: Method::Sha256, secret: b"secret".to_vec() };
+        let keys = KeySet::new(1, BTreeMap::from([(1, key)])).unwrap();
+        let identity = Identity { machine_id: String::new(), product_uuid: String::new() };
+        let (host, orders) = channel(room + 2);
+        let journal = Journal::start(config.clone()).unwrap();
+        let netlink = Netlink::open().unwrap();
+        let edges = Edges::new(config, keys, places.clone(), identity, netlink, ArpSocket::deaf(), host, journal);
+        (edges, orders)
+    }
+
+    fn state(version: u32) -> Saved {
+        let group = SavedGroup { record: None, order: Order { version, stopped: false } };
+        Saved { groups: BTreeMap::from([("web".to_owned(), group)]) }
+    }
+
+    fn told(orders: &mut Receiver<ToHost>) -> Vec<String> {
+        std::iter::from_fn(|| orders.try_recv().ok()).map(|order| format!("{order:?}")).collect()
+    }
+
+    #[test]
+    fn a_full_queue_swallows_neither_the_last_state_nor_the_end() {
+        let places = TempPlaces::new("perform-full");
+        let (mut edges, mut orders) = edges(config(&["alpha"]), &places, 1);
+        edges.perform(Action::Save(state(1)));
+        edges.perform(Action::Save(state(2)));
+        edges.perform(Action::Exit);
+        edges.finish();
+        drop(edges);
+        let wanted = [ToHost::Save(state(1)), ToHost::Save(state(2)), ToHost::Exit].map(|order| format!("{order:?}"));
+        assert_eq!(told(&mut orders), wanted);
+    }
+
+    #[test]
+    fn an_older_state_never_follows_a_newer_one() {
+        let places = TempPlaces::new("perform-order");
+        let (mut edges, mut orders) = edges(config(&["alpha"]), &places, 1);
+        edges.perform(Action::Save(state(1)));
+        edges.perform(Action::Save(state(2)));
+        orders.try_recv().unwrap();
+        edges.perform(Action::Save(state(3)));
+        edges.retry();
+        edges.finish();
+        assert_eq!(told(&mut orders), [format!("{:?}", ToHost::Save(state(3)))]);
+    }
+
+    #[test]
+    fn a_look_that_ended_without_an_answer_leaves_nothing_behind() {
+        let places = TempPlaces::new("perform-looks");
+        let (mut edges, mut orders) = edges(config(&["alpha"]), &places, 200);
+        let group = GroupId(0);
+        for op in 0..100 {
+            edges.perform(Action::Inspect { op: OpId(op), group });
+        }
+        assert_eq!(orders.len(), 100);
+        assert_eq!(edges.inspecting.len(), 1);
+        assert_eq!(edges.inspected(OpId(7), true, true), None, "a look that was given up");
+        assert!(edges.inspected(OpId(99), true, true).is_some());
+        assert_eq!(edges.inspected(OpId(99), true, true), None, "it was answered");
+        told(&mut orders);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::cluster::{Cluster, node_id};
 use super::local::Local;
-use super::model::{LinkConfig, NodeId};
+use super::model::{LinkConfig, MOST_LINKS, NodeId};
 use super::problem::{Position, did_you_mean};
 use super::tree::{Found, Reader, Section};
 use super::{name, unbuilt};
@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 const DEFAULT_PORT: u16 = 694;
-const MOST_LINKS: usize = 8;
 const TABLE: &str = "[[link]]";
 
 /// A link, and where its parts stand, for comparing it with others.

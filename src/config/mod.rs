@@ -53,6 +53,8 @@ pub struct Paths {
     pub units: Vec<PathBuf>,
     /// What the generator left in its own output directory.
     pub generator_digest: PathBuf,
+    /// The configuration that a daemon runs, as it keeps it.
+    pub running: PathBuf,
 }
 
 /// A sound configuration, and what is worth a word all the same.
@@ -74,6 +76,7 @@ impl Paths {
             credential: None,
             units: unitpath::SEARCH_PATH.iter().map(|directory| root.join(directory)).collect(),
             generator_digest: root.join("run/systemd/generator").join(crate::host::systemd::generator::DIGEST_FILE),
+            running: root.join("run/hafailover/running.json"),
         }
     }
 

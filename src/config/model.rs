@@ -63,6 +63,9 @@ pub struct Timing {
     pub initdead: Duration,
 }
 
+/// Two or three on separate networks are as many as help; each costs a packet per peer and keepalive.
+pub const MOST_LINKS: usize = 8;
+
 /// A `[[link]]` of kind `ucast` over IPv4, the only kind so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkConfig {

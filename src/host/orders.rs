@@ -1,13 +1,16 @@
 //! What the beat thread and the host thread say to each other: bounded channels, `try_send`, nobody waits.
+//! And what the beat thread sees without a word: whether the host thread moves.
 
-use crate::cluster::{Answer, Event, OpId, RequestId, Saved, Status};
+use crate::cluster::{Answer, Event, OpId, RequestId, Saved, Status, Time};
 use crate::config::model::GroupId;
 use crate::wire::seal::KeySet;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// From the beat thread to the host thread.
 #[derive(Debug)]
@@ -40,8 +43,6 @@ pub enum ToHost {
     },
     /// One line for `STATUS=`, when it changed.
     Headline(String),
-    /// Answered by [`ToBeat::Pong`]: shows that the host thread lives.
-    Ping(u64),
     /// The heart is done: end the process with success.
     Exit,
 }
@@ -61,10 +62,16 @@ pub enum ToBeat {
     },
     /// New keys from `reload`.
     Keys(KeySet),
-    Pong(u64),
     /// `systemctl restart`: end at once, leave the groups running.
     ExitLeavingGroups,
 }
+
+/// How often the host thread shows that it moves, where no watchdog of the unit asks for it more often.
+pub const MOVES_EVERY: Duration = Duration::from_millis(1500);
+/// Not moving for so long, it is stuck: told before the unit's watchdog, which that very thread feeds, ends all.
+const STUCK_AFTER: Duration = Duration::from_millis(3500);
+/// A longer gap between two looks was the looker's own: then this whole process stood still.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
 
 /// Messages that may wait for the beat thread before `overflow` is used.
 const WAITING: usize = 1024;
@@ -150,6 +157,34 @@ impl AsFd for BeatInbox {
     }
 }
 
+/// Whether the host thread moves, by a counter that it raises. Nobody is asked and nobody is woken for it.
+#[derive(Debug)]
+pub struct HostMoves {
+    counter: Arc<AtomicU64>,
+    seen: u64,
+    looked: Time,
+    still: Duration,
+    stuck: bool,
+}
+
+impl HostMoves {
+    pub fn new(counter: Arc<AtomicU64>, now: Time) -> HostMoves {
+        HostMoves { counter, seen: 0, looked: now, still: Duration::ZERO, stuck: false }
+    }
+
+    /// Whether it answers, when that changed since the last look.
+    pub fn look(&mut self, now: Time) -> Option<bool> {
+        let count = self.counter.load(Ordering::Relaxed);
+        self.still += now.since(self.looked).min(LOOKS_EVERY);
+        self.looked = now;
+        if std::mem::replace(&mut self.seen, count) != count {
+            self.still = Duration::ZERO;
+        }
+        let stuck = self.still >= STUCK_AFTER;
+        (std::mem::replace(&mut self.stuck, stuck) != stuck).then_some(!stuck)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,10 +193,10 @@ mod tests {
     fn nothing_is_lost_or_reordered_when_the_reader_is_slow() {
         let (beat, inbox) = beat_channel().unwrap();
         let many = WAITING as u64 + 100;
-        (0..many).for_each(|n| beat.send(ToBeat::Pong(n)));
+        (0..many).for_each(|n| beat.send(ToBeat::Status { request: RequestId(n) }));
         let mut seen: Vec<u64> = Vec::new();
         let number = |message| match message {
-            ToBeat::Pong(n) => n,
+            ToBeat::Status { request } => request.0,
             other => panic!("{other:?}"),
         };
         seen.extend(inbox.drain().map(number));
@@ -191,7 +226,30 @@ mod tests {
     fn an_ended_reader_stops_nobody() {
         let (beat, inbox) = beat_channel().unwrap();
         drop(inbox);
-        beat.send(ToBeat::Pong(1));
+        beat.send(ToBeat::ExitLeavingGroups);
         beat.flush();
+    }
+
+    #[test]
+    fn a_host_thread_that_stands_still_is_stuck_before_the_watchdog_ends_the_process() {
+        let counter = Arc::new(AtomicU64::new(0));
+        let mut moves = HostMoves::new(counter.clone(), Time(0));
+        let at = |ms: u64| Time(ms * 1_000_000);
+        for ms in (0..20_000).step_by(200) {
+            counter.fetch_add(u64::from(ms % 1600 == 0), Ordering::Relaxed);
+            assert_eq!(moves.look(at(ms)), None, "it moves");
+        }
+        let last = (0..20_000).step_by(200).filter(|ms| ms % 1600 == 0).max().unwrap();
+        let told = (20_000..40_000).step_by(200).find(|ms| moves.look(at(*ms)) == Some(false)).unwrap();
+        assert_eq!(told - last, 3600);
+        assert_eq!(moves.look(at(told + 200)), None, "once");
+        counter.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(moves.look(at(told + 400)), Some(true));
+    }
+
+    #[test]
+    fn a_process_that_stood_still_as_a_whole_does_not_blame_its_host_thread() {
+        let mut moves = HostMoves::new(Arc::default(), Time(0));
+        assert_eq!(moves.look(Time(0) + Duration::from_secs(60)), None);
     }
 }

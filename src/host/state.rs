@@ -50,18 +50,6 @@ impl Identity {
     }
 }
 
-/// The kernel's name for this boot.
-pub fn boot_id() -> io::Result<BootId> {
-    let uuid = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    first_eight_bytes(&uuid)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("the kernel's boot id is no UUID: {uuid}")))
-}
-
-fn first_eight_bytes(uuid: &str) -> Option<BootId> {
-    let digits: String = uuid.chars().filter(|c| *c != '-').take(16).collect();
-    (digits.len() == 16).then(|| u64::from_str_radix(&digits, 16).ok()).flatten().map(BootId)
-}
-
 /// Version of the file's form. Another one is not guessed at.
 const FORM: u32 = 1;
 
@@ -255,13 +243,5 @@ mod tests {
         assert_eq!(loaded.groups["web"].record, None);
         assert!(loaded.groups["web"].order.stopped);
         assert!(notes[0].contains("beta is no node"), "{notes:?}");
-    }
-
-    #[test]
-    fn the_kernels_boot_id_is_read() {
-        let uuid = "01234567-89ab-cdef-0000-000000000000\n";
-        assert_eq!(first_eight_bytes(uuid), Some(BootId(0x0123_4567_89ab_cdef)));
-        assert_eq!(first_eight_bytes("short"), None);
-        assert_ne!(boot_id().unwrap(), BootId(0));
     }
 }

@@ -228,6 +228,57 @@ fn the_binary_reports_what_is_broken_and_still_succeeds() {
     assert!(tree.path("out").join(DIGEST_FILE).exists());
 }
 
+const RUNNING: &str = "run/hafailover/running.json";
+
+/// As the daemon keeps it, from the files as they are.
+fn run_it(tree: &Tree) {
+    tree.write(RUNNING, serde_json::to_vec_pretty(&tree.loaded().config).expect("plain data"));
+}
+
+#[test]
+fn what_runs_stays_guarded_until_the_daemon_goes_by_the_files() {
+    let tree = Tree::sound();
+    tree.replace(WEB, "srv-www.mount nginx.service", "srv-www.mount web.timer nginx.service");
+    let without = rendered(&tree);
+    run_it(&tree);
+    assert_eq!(rendered(&tree), without, "where both say the same, once is enough");
+    tree.replace(WEB, "srv-www.mount web.timer nginx.service", "srv-www.mount nginx.service php.service");
+    tree.remove(DB);
+    let both = rendered(&tree);
+    for (unit, group) in [("web.timer", "web"), ("web.service", "web"), ("postgresql@15-main.service", "db")] {
+        assert!(guarded(&both, unit, group), "{unit}: {both:#?}");
+    }
+    for (unit, group) in [("srv-www.mount", "web"), ("nginx.service", "web"), ("php.service", "web")] {
+        assert!(guarded(&both, unit, group), "{unit}: {both:#?}");
+        let text = settings(&both, unit).expect("guarded");
+        assert_eq!(text.matches("AssertPathExists=").count(), 1, "{unit} once: {text}");
+    }
+    let timer = settings(&both, "web.timer").expect("guarded");
+    assert!(timer.contains("PartOf=hafailover-group@web.target\n"), "{timer}");
+    assert!(timer.contains("Requires=srv-www.mount\nAfter=srv-www.mount\n"), "as it runs: {timer}");
+    let web = settings(&both, "hafailover-group@web.target").expect("its target");
+    assert!(web.contains("Wants=php.service\n") && !web.contains("web.timer"), "by the files: {web}");
+    let db = settings(&both, "hafailover-group@db.target").expect("its target");
+    assert!(guarded(&both, "hafailover-group@db.target", "db") && db.contains("Wants=postgresql@15-main.service\n"));
+    tree.remove(RUNNING);
+    let files = rendered(&tree);
+    assert_eq!(files.digest, both.digest, "the next daemon goes by the files: nothing is left for systemd to read");
+    run_it(&tree);
+    assert_eq!(rendered(&tree), files);
+}
+
+#[test]
+fn a_running_configuration_that_cannot_be_read_changes_nothing_but_is_told() {
+    let tree = Tree::sound();
+    let files = rendered(&tree);
+    for text in ["", "{}", "{\"groups\": [{\"name\": 7}]}", "\u{0}"] {
+        tree.write(RUNNING, text);
+        let generated = rendered(&tree);
+        assert_eq!((&generated.files, &generated.digest), (&files.files, &files.digest), "{text:?}");
+        assert!(generated.problems.iter().any(|problem| problem.to_string().contains("running.json")), "{text:?}");
+    }
+}
+
 // The real parser is asked: a value that it would drop or misread guards nothing.
 #[test]
 fn systemd_loads_the_drop_ins_without_a_word() {

@@ -136,6 +136,52 @@ fn an_address_that_is_not_ours_is_refused_and_nothing_is_added() {
 }
 
 #[test]
+fn an_address_that_is_not_ours_stays_when_the_group_goes() {
+    let lab = Lab::new();
+    lab.ip_a("addr add 10.0.0.102/24 dev v0");
+    lab.ip_a("addr add 10.0.0.103/32 dev lo");
+    let mut netlink = Netlink::open().expect("netlink");
+    let four = addresses(4);
+    let all: Vec<_> = four.iter().collect();
+    netlink.add(&all, false).expect_err("refused");
+    netlink.remove(&all).expect("nothing of ours is here");
+    assert!(lab.show_a("-4 -o addr show dev v0").contains("10.0.0.102/24"), "it was here before us");
+    assert!(lab.show_a("-4 -o addr show dev lo").contains("10.0.0.103/32"), "it was here before us");
+
+    lab.ip_a("addr del 10.0.0.102/24 dev v0");
+    lab.ip_a("addr del 10.0.0.103/32 dev lo");
+    netlink.add(&all, false).expect("added");
+    netlink.remove(&all).expect("removed");
+    assert_eq!(lab.show_a("-4 -o addr show dev v0").lines().count(), 1, "what is ours goes");
+}
+
+#[test]
+fn an_address_is_gone_only_when_this_host_holds_it_nowhere() {
+    let lab = Lab::new();
+    let mut netlink = Netlink::open().expect("netlink");
+    let addresses = addresses(2);
+    let all: Vec<_> = addresses.iter().collect();
+    netlink.add(&all, false).expect("added");
+    lab.ip_a("link set v0 name w0");
+    netlink.remove(&all).expect("removed under the new name");
+    let shown = lab.show_a("-4 -o addr show");
+    assert!(!addresses.iter().any(|gone| shown.contains(&gone.address.to_string())), "{shown}");
+    assert!(shown.contains("10.0.0.1/24"), "the host's own stays: {shown}");
+
+    lab.ip_a("link set w0 name v0");
+    for (elsewhere, from) in [("10.0.0.101/25", "v0"), ("10.0.0.101/32", "lo")] {
+        netlink.add(&all, false).expect("added");
+        lab.ip_a(&format!("addr add {elsewhere} dev {from}"));
+        let error = netlink.remove(&all).expect_err("one is still here");
+        let remedy = format!("remove it with: ip address del {elsewhere} dev {from}");
+        assert!(error.to_string().ends_with(&remedy), "{error}");
+        assert!(netlink.find(ipv4("10.0.0.102")).is_none(), "the others went");
+        lab.ip_a(&format!("addr del {elsewhere} dev {from}"));
+        netlink.remove(&all).expect("now all are gone");
+    }
+}
+
+#[test]
 fn an_address_elsewhere_on_this_host_is_never_adopted() {
     let lab = Lab::new();
     lab.ip_a("addr add 10.0.0.101/32 dev lo");

@@ -14,8 +14,6 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
-pub use super::arp::ArpKind;
-
 /// Packets looked at in one call, so that a storm of claims cannot hold up a heartbeat.
 const PACKETS_PER_CALL: usize = 64;
 
@@ -25,7 +23,6 @@ pub struct ArpSeen {
     pub interface: String,
     pub address: Ipv4Addr,
     pub mac: [u8; 6],
-    pub kind: ArpKind,
 }
 
 #[derive(Debug)]
@@ -38,6 +35,12 @@ impl ArpSocket {
     /// Needs CAP_NET_RAW. Nothing is watched yet.
     pub fn open() -> io::Result<ArpSocket> {
         Ok(ArpSocket { socket: PacketSocket::open(&filter(&BTreeSet::new()))?, watched: BTreeSet::new() })
+    }
+
+    /// Hears nothing, reaches nobody, needs no privilege.
+    #[cfg(test)]
+    pub(crate) fn deaf() -> ArpSocket {
+        ArpSocket { socket: PacketSocket::deaf(), watched: BTreeSet::new() }
     }
 
     /// What to poll for reading.
@@ -94,7 +97,7 @@ impl ArpSocket {
         if !self.watched.contains(&key) || table.owns_mac(claim.mac) {
             return None;
         }
-        Some(ArpSeen { interface: key.1, address: claim.address, mac: claim.mac, kind: claim.kind })
+        Some(ArpSeen { interface: key.1, address: claim.address, mac: claim.mac })
     }
 }
 

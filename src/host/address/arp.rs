@@ -7,35 +7,31 @@ pub(super) const LENGTH: usize = 28;
 
 /// Hardware type Ethernet, protocol type IPv4, lengths 6 and 4: how every packet here begins.
 const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArpKind {
-    Request,
-    Reply,
-}
+/// The operation, of which only the second byte is not zero.
+const REQUEST: u8 = 1;
+const REPLY: u8 = 2;
 
 /// The sender of an ARP packet, which is what it claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
-    pub(super) kind: ArpKind,
     pub(super) mac: [u8; 6],
     pub(super) address: Ipv4Addr,
 }
 
 /// The ARP announcement of RFC 5227 §3 in request form: sender and target are the address itself.
 pub(super) fn announcement_request(mac: [u8; 6], address: Ipv4Addr) -> [u8; LENGTH] {
-    packet(ArpKind::Request, mac, address, [0; 6], address)
+    packet(REQUEST, mac, address, [0; 6], address)
 }
 
 /// The same in reply form, for devices that learn from replies only. The target's hardware address is the sender's
 /// own: Linux takes a gratuitous reply within a second of the last change only if they are equal.
 pub(super) fn announcement_reply(mac: [u8; 6], address: Ipv4Addr) -> [u8; LENGTH] {
-    packet(ArpKind::Reply, mac, address, mac, address)
+    packet(REPLY, mac, address, mac, address)
 }
 
 /// The ARP probe of RFC 5227 §1.1: without a sender address, so that nobody's cache is changed by the question.
 pub(super) fn probe(mac: [u8; 6], address: Ipv4Addr) -> [u8; LENGTH] {
-    packet(ArpKind::Request, mac, Ipv4Addr::UNSPECIFIED, [0; 6], address)
+    packet(REQUEST, mac, Ipv4Addr::UNSPECIFIED, [0; 6], address)
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Option<Claim> {
@@ -44,23 +40,18 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Claim> {
     if packet[..6] != ETHERNET_IPV4 {
         return None;
     }
-    let kind = match packet[6..8] {
-        [0, 1] => ArpKind::Request,
-        [0, 2] => ArpKind::Reply,
-        _ => return None,
-    };
+    if ![REQUEST, REPLY].contains(&packet[7]) || packet[6] != 0 {
+        return None;
+    }
     let mac: [u8; 6] = packet[8..].first_chunk().copied()?;
     let address: [u8; 4] = packet[14..].first_chunk().copied()?;
-    Some(Claim { kind, mac, address: Ipv4Addr::from(address) })
+    Some(Claim { mac, address: Ipv4Addr::from(address) })
 }
 
-fn packet(kind: ArpKind, mac: [u8; 6], sender: Ipv4Addr, target_mac: [u8; 6], target: Ipv4Addr) -> [u8; LENGTH] {
+fn packet(operation: u8, mac: [u8; 6], sender: Ipv4Addr, target_mac: [u8; 6], target: Ipv4Addr) -> [u8; LENGTH] {
     let mut packet = [0; LENGTH];
     packet[..6].copy_from_slice(&ETHERNET_IPV4);
-    packet[7] = match kind {
-        ArpKind::Request => 1,
-        ArpKind::Reply => 2,
-    };
+    packet[7] = operation;
     packet[8..14].copy_from_slice(&mac);
     packet[14..18].copy_from_slice(&sender.octets());
     packet[18..24].copy_from_slice(&target_mac);
@@ -109,7 +100,7 @@ mod tests {
     fn a_padded_reply_is_understood() {
         let mut frame = [0xff; 46];
         frame[..LENGTH].copy_from_slice(&announcement_reply(MAC, ADDRESS));
-        assert_eq!(parse(&frame), Some(Claim { kind: ArpKind::Reply, mac: MAC, address: ADDRESS }));
+        assert_eq!(parse(&frame), Some(Claim { mac: MAC, address: ADDRESS }));
     }
 
     #[test]

@@ -120,20 +120,17 @@ fn link_facts(message: &Ifinfomsg) -> Option<InterfaceFacts> {
     let flags = *message.ifi_flags();
     let mut facts = InterfaceFacts {
         index: *message.ifi_index() as u32,
-        admin_up: flags.contains(Iff::UP),
         // RUNNING adds the operational state: an 802.1X port or a bond without members has carrier, yet is not usable.
         carrier: flags.contains(Iff::UP | Iff::LOWERUP | Iff::RUNNING),
         arp: *message.ifi_type() == Arphrd::Ether && !flags.intersects(Iff::NOARP | Iff::LOOPBACK),
         name: None,
         mac: None,
-        mtu: None,
     };
     for attribute in message.rtattrs().iter() {
         let payload = attribute.payload().as_ref();
         match attribute.rta_type() {
             Ifla::Ifname => facts.name = text(payload),
             Ifla::Address => facts.mac = payload.try_into().ok(),
-            Ifla::Mtu => facts.mtu = payload.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)),
             _ => {}
         }
     }

@@ -1,5 +1,5 @@
 //! Virtual addresses: netlink (add, remove, watch), and what neighbours are told and asked (ARP).
-//! Everything here runs on the beat thread and never waits.
+//! Everything here runs on the beat thread: it waits for nothing but the kernel's own lock on network configuration.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -30,7 +30,7 @@ mod packet;
 mod request;
 pub mod table;
 
-pub use announce::{ArpKind, ArpSeen, ArpSocket};
+pub use announce::{ArpSeen, ArpSocket};
 pub use netlink::Netlink;
 pub use request::AddressError;
 pub use table::{InterfaceAddress, InterfaceState, NetChange, Table};

@@ -1,6 +1,7 @@
 //! The rtnetlink sockets: watch interfaces and addresses, dump them, add and remove addresses.
-//! It must not know groups, nor which change matters to whom. Nothing here waits: the kernel answers a request before
-//! the send returns, and the wait for an answer that is missing all the same is bounded.
+//! It must not know groups, nor which change matters to whom. The kernel answers a request before the send returns; how
+//! long it waits in there (for its lock on network configuration, while others change interfaces) is not ours to bound.
+//! Our own wait, for an answer that is missing all the same, is.
 
 use super::message::{Batch, Body, Incoming, Malformed, messages};
 use super::request::{AddressError, Request, label_of, several};
@@ -53,6 +54,8 @@ pub struct Netlink {
     pending: Vec<NetChange>,
     /// Being added or removed by us right now: not worth telling.
     own: BTreeSet<(u32, InterfaceAddress)>,
+    /// Where an address was before we could add it. There it is somebody else's, and stays when its group goes.
+    foreign: BTreeSet<(u32, InterfaceAddress)>,
     /// Something was missed and asking anew failed: the next round asks again.
     stale: bool,
 }
@@ -70,6 +73,7 @@ impl Netlink {
             table: Table::default(),
             pending: Vec::new(),
             own: BTreeSet::new(),
+            foreign: BTreeSet::new(),
             stale: false,
         };
         netlink.table = netlink.dump()?;
@@ -101,8 +105,8 @@ impl Netlink {
     }
 
     /// What changed since the last call; our own adding and removing is left out (but
-    /// for what an overrun hid: ask [`Netlink::has`] before acting). Call it when [`Netlink::fd`] is readable, and once
-    /// per keepalive at least: a resync that failed has nothing else to wake it.
+    /// for what an overrun hid: ask [`Netlink::has`] before acting). Call it when [`Netlink::fd`] is readable, and now
+    /// and then while [`Netlink::is_stale`].
     pub fn drain(&mut self) -> Vec<NetChange> {
         self.absorb();
         std::mem::take(&mut self.pending)
@@ -113,10 +117,18 @@ impl Netlink {
         !self.pending.is_empty()
     }
 
+    /// Something was missed and asking anew failed: [`Netlink::drain`] asks again, though [`Netlink::fd`] is quiet.
+    pub fn is_stale(&self) -> bool {
+        self.stale
+    }
+
     /// Adds all or none. Without `adopt`, one that is there already is refused; with it, one that is
     /// there as wanted is ours. An address that this host holds anywhere else is always refused.
     pub fn add(&mut self, addresses: &[&VirtualAddress], adopt: bool) -> Result<(), AddressError> {
         self.absorb();
+        if !adopt {
+            self.note_foreign(addresses);
+        }
         let mut missing = Vec::new();
         for address in addresses {
             if !self.check(address, adopt)? {
@@ -144,14 +156,23 @@ impl Netlink {
             .filter_map(|(request, _)| request.address())
             .collect();
         let rolled_back = self.remove(&added);
+        let there_before = requests.iter().zip(&results).filter(|(_, result)| **result == Err(Errno::EXIST));
+        let there_before: Vec<_> = there_before.filter_map(|(request, _)| request.address()).collect();
+        if !adopt {
+            // It came in between our look and our adding.
+            self.note_foreign(&there_before);
+        }
         Err(several(errors.into_iter().chain(rolled_back.err()).collect()))
     }
 
-    /// Removes all that are there; tries each one whatever became of the others. `Ok` only if none is left.
+    /// Removes all that are there, also from an interface that has another name by now; tries each one whatever became
+    /// of the others. `Ok` only if this host holds none of them any more, but for what was here before we could add it.
     pub fn remove(&mut self, addresses: &[&VirtualAddress]) -> Result<(), AddressError> {
         self.absorb();
-        let mut requests = self.promotions(addresses);
-        requests.extend(addresses.iter().map(|address| Request::Remove(address)));
+        let places: Vec<_> = addresses.iter().flat_map(|address| self.places(address)).collect();
+        let places: Vec<&VirtualAddress> = places.iter().collect();
+        let mut requests = self.promotions(&places);
+        requests.extend(places.iter().map(|address| Request::Remove(address)));
         let results = self.transact(&requests);
         let is_gone = |error: &Errno| matches!(*error, Errno::ADDRNOTAVAIL | Errno::NODEV);
         let mut errors: Vec<_> = requests
@@ -161,12 +182,46 @@ impl Netlink {
             .filter(|(request, _)| request.address().is_some())
             .filter_map(|(request, result)| Some(request.error(result.err().filter(|error| !is_gone(error))?)))
             .collect();
-        let left = addresses
-            .iter()
-            .filter(|address| self.has(address))
-            .map(|address| AddressError::StillThere { address: address.address, interface: address.interface.clone() });
-        errors.extend(left);
+        // "Not there" was said of one place only: the host answers for the address wherever it is.
+        errors.extend(addresses.iter().flat_map(|address| self.left(address.address)));
+        if self.stale {
+            errors.push(AddressError::Unread);
+        }
         if errors.is_empty() { Ok(()) } else { Err(several(errors)) }
+    }
+
+    /// Where to remove an address: where its group has it, and wherever else it is as we added it.
+    fn places(&self, wanted: &VirtualAddress) -> Vec<VirtualAddress> {
+        let ours = InterfaceAddress::new(wanted.address, wanted.prefix);
+        let is_foreign = |interface: &InterfaceState| self.foreign.contains(&(interface.index, ours));
+        let found = self.table.find(wanted.address).filter(|(_, at)| *at == ours).map(|(interface, _)| interface);
+        let elsewhere = found.filter(|interface| interface.name != wanted.interface && !is_foreign(interface));
+        let mut places: Vec<_> =
+            elsewhere.map(|interface| VirtualAddress { interface: interface.name.clone(), ..wanted.clone() }).collect();
+        // Asked for also where the table does not show it: the kernel knows better.
+        if !self.interface(&wanted.interface).is_some_and(is_foreign) {
+            places.push(wanted.clone());
+        }
+        places
+    }
+
+    /// Where the address still is, though it should be gone.
+    fn left(&self, address: Ipv4Addr) -> impl Iterator<Item = AddressError> {
+        let left = self.table.find(address).filter(|(interface, at)| !self.foreign.contains(&(interface.index, *at)));
+        left.map(move |(interface, at)| AddressError::StillThere {
+            address,
+            prefix: at.prefix,
+            interface: interface.name.clone(),
+        })
+    }
+
+    /// Before the first of them is added, whatever this host holds of these addresses is not ours.
+    fn note_foreign(&mut self, addresses: &[&VirtualAddress]) {
+        let meant = |local: Ipv4Addr| addresses.iter().any(|address| address.address == local);
+        self.foreign.retain(|(_, at)| !meant(at.local));
+        for address in addresses {
+            self.foreign.extend(self.table.find(address.address).map(|(interface, at)| (interface.index, at)));
+        }
     }
 
     /// Whether the address is there already as wanted; an error if it may not be added.
@@ -241,6 +296,15 @@ impl Netlink {
         self.absorb();
         self.own.clear();
         results
+    }
+
+    /// Takes the sight from it, as a kernel does that has no memory for an answer; or gives it back.
+    #[cfg(test)]
+    pub(crate) fn blind(&mut self, blind: bool) {
+        let deaf = || socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::NONBLOCK, None);
+        (self.request, self.request_port) =
+            if blind { (deaf().expect("a socket"), 0) } else { open_socket(0).expect("netlink") };
+        self.stale |= blind;
     }
 
     /// Reads what waits on the monitor into the table and the pending changes.
@@ -405,5 +469,21 @@ fn wait_for(socket: &OwnedFd, deadline: Instant) -> Result<(), Errno> {
         Ok(0) => Err(Errno::TIMEDOUT),
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_not_gone() {
+        let (address, interface) = (Ipv4Addr::new(127, 77, 77, 77), "no-such-one".to_owned());
+        let nowhere = VirtualAddress { address, prefix: 32, interface, label: None, broadcast: None };
+        let mut netlink = Netlink::open().expect("netlink");
+        netlink.blind(true);
+        assert_eq!(netlink.remove(&[&nowhere]), Err(AddressError::Unread));
+        netlink.blind(false);
+        assert_eq!(netlink.remove(&[&nowhere]), Ok(()));
     }
 }

@@ -26,6 +26,11 @@ impl PacketSocket {
         Ok(PacketSocket { socket })
     }
 
+    #[cfg(test)]
+    pub(super) fn deaf() -> PacketSocket {
+        PacketSocket { socket: Socket::new(Domain::UNIX, Type::DGRAM.nonblocking(), None).expect("a socket") }
+    }
+
     pub(super) fn attach_filter(&self, filter: &[SockFilter]) -> io::Result<()> {
         self.socket.attach_filter(filter)
     }

@@ -22,10 +22,18 @@ pub enum AddressError {
     AlreadyThere { address: Ipv4Addr, prefix: u8, interface: String },
     #[error("label {label} of {address} is longer than the 15 characters the kernel takes: shorten it")]
     LabelTooLong { address: Ipv4Addr, label: String },
-    #[error("cannot {operation} on {interface}: {reason}")]
-    Kernel { operation: String, interface: String, reason: String },
-    #[error("{address} is still on {interface} after its removal")]
-    StillThere { address: Ipv4Addr, interface: String },
+    #[error("cannot {operation} on {interface}: {reason}; {remedy}")]
+    Kernel { operation: String, interface: String, reason: String, remedy: String },
+    #[error(
+        "{address}/{prefix} is still on {interface}, and this node answers for it: \
+         remove it with: ip address del {address}/{prefix} dev {interface}"
+    )]
+    StillThere { address: Ipv4Addr, prefix: u8, interface: String },
+    #[error(
+        "the kernel does not say which addresses this host holds, so none counts as removed; it is asked again; \
+         if that does not end, see `ip address show` and `journalctl -k`"
+    )]
+    Unread,
     #[error("{}", .0.iter().map(AddressError::to_string).collect::<Vec<_>>().join("; "))]
     Several(Vec<AddressError>),
 }
@@ -78,8 +86,20 @@ impl Request<'_> {
             Request::Add(address) => format!("add {}/{}", address.address, address.prefix),
             Request::Remove(address) => format!("remove {}/{}", address.address, address.prefix),
         };
-        let reason = io::Error::from(error).to_string();
-        AddressError::Kernel { operation, interface: self.interface().to_owned(), reason }
+        let (reason, interface) = (io::Error::from(error).to_string(), self.interface().to_owned());
+        AddressError::Kernel { operation, remedy: remedy(error, &interface), interface, reason }
+    }
+}
+
+/// What to do about a refusal of the kernel's.
+fn remedy(error: Errno, interface: &str) -> String {
+    match error {
+        Errno::PERM | Errno::ACCESS => {
+            "the daemon lacks CAP_NET_ADMIN: start it by `systemctl start hafailover`, with the unit as shipped".into()
+        }
+        Errno::INVAL => "the kernel takes no such address there: correct Address= of the group".into(),
+        Errno::NOBUFS | Errno::NOMEM => "this host is short of memory: free some, then try again".into(),
+        _ => format!("see `ip address show dev {interface}` and `journalctl -k`"),
     }
 }
 
@@ -141,6 +161,23 @@ mod tests {
             assert_eq!(of([10, 0, 0, 77], prefix), None);
         }
         assert_eq!(of([127, 0, 0, 2], 8), None);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_told_with_a_remedy() {
+        let address = labelled("web");
+        for (request, error, told) in [
+            (Request::Add(&address), Errno::PERM, "cannot add 10.0.0.77/24 on eth0: Operation not permitted"),
+            (Request::Remove(&address), Errno::TIMEDOUT, "cannot remove 10.0.0.77/24 on eth0: Connection timed out"),
+            (Request::Promote { interface: "eth0" }, Errno::INVAL, "cannot switch on promote_secondaries on eth0: "),
+        ] {
+            let text = request.error(error).to_string();
+            let remedy = text.strip_prefix(told).and_then(|rest| Some(rest.split_once("; ")?.1));
+            assert!(remedy.is_some_and(|remedy| remedy.contains("`") || remedy.contains("Address=")), "{text}");
+        }
+        let (address, interface) = (address.address, "w0".to_owned());
+        let text = AddressError::StillThere { address, prefix: 24, interface }.to_string();
+        assert!(text.ends_with("remove it with: ip address del 10.0.0.77/24 dev w0"), "{text}");
     }
 
     #[test]

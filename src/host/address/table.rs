@@ -26,8 +26,6 @@ pub struct InterfaceState {
     pub index: u32,
     /// None where it is not six bytes long.
     pub mac: Option<[u8; 6]>,
-    pub mtu: u32,
-    pub admin_up: bool,
     /// Up, with carrier, and not held back by authentication or a lower layer.
     pub carrier: bool,
     /// Neighbours are found by ARP: Ethernet, not the loopback, not NOARP.
@@ -44,7 +42,7 @@ impl InterfaceState {
     }
 
     fn same_but_for_addresses(&self, other: &InterfaceState) -> bool {
-        let key = |s: &InterfaceState| (s.index, s.mac, s.mtu, s.admin_up, s.carrier, s.arp);
+        let key = |s: &InterfaceState| (s.index, s.mac, s.carrier, s.arp);
         self.name == other.name && key(self) == key(other)
     }
 }
@@ -81,12 +79,10 @@ pub(super) enum Update {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InterfaceFacts {
     pub(super) index: u32,
-    pub(super) admin_up: bool,
     pub(super) carrier: bool,
     pub(super) arp: bool,
     pub(super) name: Option<String>,
     pub(super) mac: Option<[u8; 6]>,
-    pub(super) mtu: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -150,8 +146,6 @@ impl Table {
             name,
             index: facts.index,
             mac: facts.mac.or_else(|| before.and_then(|old| old.mac)),
-            mtu: facts.mtu.or_else(|| before.map(|old| old.mtu)).unwrap_or(0),
-            admin_up: facts.admin_up,
             carrier: facts.carrier,
             arp: facts.arp,
             addresses: before.map(|old| old.addresses.clone()).unwrap_or_default(),
@@ -211,12 +205,10 @@ mod tests {
     fn facts(index: u32, name: Option<&str>) -> InterfaceFacts {
         InterfaceFacts {
             index,
-            admin_up: true,
             carrier: true,
             arp: true,
             name: name.map(str::to_owned),
             mac: Some([2, 0, 0, 0, 0, index as u8]),
-            mtu: Some(1500),
         }
     }
 
@@ -253,11 +245,11 @@ mod tests {
     fn a_message_without_a_name_keeps_the_rest() {
         let mut table = table(2, &[1]);
         let mut changes = Vec::new();
-        let down = InterfaceFacts { carrier: false, mac: None, mtu: None, ..facts(2, None) };
+        let down = InterfaceFacts { carrier: false, mac: None, ..facts(2, None) };
         table.apply(Update::Interface(down), &mut changes);
         assert_eq!(changes, [changed("eth0")]);
         let eth0 = table.interface("eth0").expect("still there");
-        assert_eq!((eth0.carrier, eth0.mtu, eth0.mac), (false, 1500, Some([2, 0, 0, 0, 0, 2])));
+        assert_eq!((eth0.carrier, eth0.mac), (false, Some([2, 0, 0, 0, 0, 2])));
         assert!(eth0.holds(at(1).local));
         table.apply(Update::Interface(facts(7, None)), &mut changes);
         assert_eq!(table.by_index(7), None, "nothing is known of it yet");

@@ -342,6 +342,11 @@ impl Systemd {
         Ok(String::try_from(value).unwrap_or_default())
     }
 
+    /// Ends when systemd answers: a reload that was under way is over then.
+    pub async fn answer(&self) -> Result<(), BusError> {
+        self.system_state().await.map(drop)
+    }
+
     /// Whether the host is going down.
     pub async fn stopping(&self) -> Result<bool, BusError> {
         Ok(self.system_state().await? == "stopping")

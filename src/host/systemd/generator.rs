@@ -1,8 +1,11 @@
 //! What systemd is told of the groups: one drop-in for each group's target, for each member and for what members trigger, as text.
 //! It depends on nothing but the groups' own unit files, and on them only as far as they can be read: a broken
-//! file, or no cluster at all, must not leave a member unguarded. It must not know the daemon.
+//! file, or no cluster at all, must not leave a member unguarded. It must not know the daemon, but for the
+//! configuration that one keeps while it runs: until its next start, members that the files name no more stay guarded.
 
 use crate::config::member::{Kind, guardable, is_unit_char, kind_of, triggers};
+use crate::config::model::Config;
+use crate::config::problem::Position;
 use crate::config::section::{GroupUnit, read_units};
 use crate::config::unitfile::Specifiers;
 use crate::config::{Paths, Problem, digest};
@@ -23,7 +26,8 @@ const HEADER: &str = "# Written by hafailover-generator. Change the group's Star
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generated {
     pub files: BTreeMap<PathBuf, String>,
-    /// SHA-256 over names and contents of `files`, in hexadecimal.
+    /// SHA-256 over names and contents of what the groups' unit files alone ask for, in hexadecimal. What is written
+    /// for the running configuration is no part of it: a restart of the daemon changes that, and asks for no reload.
     pub digest: String,
     /// What could not be read or guarded, for the log.
     pub problems: Vec<Problem>,
@@ -60,8 +64,9 @@ pub fn render(paths: &Paths, hostname: &str) -> Generated {
             groups.push(group);
         }
     }
+    let digest = digest_of(&drop_ins(&groups));
+    groups.extend(running(&paths.running, &mut problems));
     let files = drop_ins(&groups);
-    let digest = digest_of(&files);
     Generated { files, digest, problems, unguarded }
 }
 
@@ -101,15 +106,42 @@ fn read_group(unit: &GroupUnit, hostname: &str) -> (Guarded, Vec<String>) {
     (Guarded { name: unit.instance.clone(), members }, without)
 }
 
+/// The groups of the configuration that runs; none where that cannot be told.
+fn running(file: &Path, problems: &mut Vec<Problem>) -> Vec<Guarded> {
+    let config = match std::fs::read(file) {
+        Ok(text) => serde_json::from_slice::<Config>(&text).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => Err(error.to_string()),
+    };
+    match config {
+        Ok(config) => config
+            .groups
+            .into_iter()
+            .map(|group| Guarded {
+                name: group.name,
+                members: group.members.iter().filter_map(|member| guardable(member)).collect(),
+            })
+            .collect(),
+        Err(error) => {
+            let what = format!("the running configuration cannot be read: {error}");
+            problems.push(Problem::new(file, Position::START, what, "systemctl restart hafailover writes it anew"));
+            Vec::new()
+        }
+    }
+}
+
+/// A group may come twice, by its files and as it runs: what came first says what its target wants, and how members
+/// follow each other.
 fn drop_ins(groups: &[Guarded]) -> BTreeMap<PathBuf, String> {
     let mut contents: BTreeMap<String, String> = BTreeMap::new();
     for group in groups.iter().filter(|group| loadable(group)) {
-        contents.insert(target(group), target_drop_in(group));
+        contents.entry(target(group)).or_insert_with(|| target_drop_in(group));
     }
     for group in groups {
         let mut previous = None;
         for (unit, kind) in &group.members {
             match contents.get_mut(unit) {
+                Some(content) if has_guard(content, group) => {}
                 // In two groups, which is a mistake: it needs both grants, and the first group orders it.
                 Some(content) => push_guard(content, group),
                 None => {
@@ -125,7 +157,7 @@ fn drop_ins(groups: &[Guarded]) -> BTreeMap<PathBuf, String> {
         for unit in triggered.filter(|unit| !groups.iter().any(|group| group.has(unit))) {
             match (contents.get_mut(&unit), kind_of(&unit)) {
                 // By members of two groups, or by two members of one.
-                (Some(content), _) if !content.contains(&format!("={}\n", grant(group))) => push_guard(content, group),
+                (Some(content), _) if !has_guard(content, group) => push_guard(content, group),
                 (Some(_), _) | (None, Err(_)) => {}
                 (None, Ok(kind)) => drop(contents.insert(unit, member_drop_in(group, kind, None))),
             }
@@ -175,6 +207,10 @@ fn push_common(text: &mut String) {
     line(text, "IgnoreOnIsolate", "yes");
 }
 
+fn has_guard(text: &str, group: &Guarded) -> bool {
+    text.contains(&format!("={}\n", grant(group)))
+}
+
 fn push_guard(text: &mut String, group: &Guarded) {
     // Assert, not Condition: a skipped mount would let its service start on the bare directory.
     line(text, "AssertPathExists", &grant(group));
@@ -200,12 +236,8 @@ fn grant(group: &Guarded) -> String {
 }
 
 fn line(text: &mut String, key: &str, value: &str) {
-    writeln!(text, "{key}={}", escape(value)).expect("writing to a string does not fail");
-}
-
-/// Specifiers are expanded in every value.
-fn escape(value: &str) -> String {
-    value.replace('%', "%%")
+    // No value holds a `%`, which would begin a specifier: names of units and of grants cannot.
+    writeln!(text, "{key}={value}").expect("writing to a string does not fail");
 }
 
 fn digest_of(files: &BTreeMap<PathBuf, String>) -> String {

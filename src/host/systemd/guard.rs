@@ -14,16 +14,19 @@ type Assert = (String, bool, bool, String, i32);
 pub struct Digests {
     written: String,
     expected: String,
+    paths: Paths,
 }
 
 /// Reads the group's files: some dozens of them, so not on a thread that must answer.
 pub async fn digests(paths: Paths) -> Digests {
+    let nothing = Digests { written: String::new(), expected: String::new(), paths: paths.clone() };
     let read = move || Digests {
         written: std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned(),
         // A host without a name has no configuration either.
         expected: generator::render(&paths, &config::hostname().unwrap_or_default()).digest,
+        paths,
     };
-    tokio::task::spawn_blocking(read).await.unwrap_or(Digests { written: String::new(), expected: String::new() })
+    tokio::task::spawn_blocking(read).await.unwrap_or(nothing)
 }
 
 /// What is wrong with the guards of a group, as one sentence with the remedy. `units`: the target and the members.
@@ -33,8 +36,14 @@ pub async fn fault(
     grant: &Path,
     digests: &Digests,
 ) -> Result<Option<String>, BusError> {
-    if let Some(fault) = digest_fault(&digests.written, &digests.expected) {
-        return Ok(Some(fault));
+    if digest_fault(&digests.written, &digests.expected).is_some() {
+        // A reload empties the generators' directory first and answers nobody until its end: no digest is no fault
+        // before that.
+        systemd.answer().await?;
+        let now = self::digests(digests.paths.clone()).await;
+        if let Some(fault) = digest_fault(&now.written, &now.expected) {
+            return Ok(Some(fault));
+        }
     }
     for state in systemd.list(units).await? {
         if let Some(fault) = load_fault(&state) {

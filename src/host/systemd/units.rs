@@ -50,6 +50,8 @@ struct Progress {
     results: JobResults,
     /// systemd has confirmed the order.
     ordered: bool,
+    /// Members that the target did not bring along, ordered one by one.
+    apart: BTreeSet<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -98,7 +100,8 @@ impl Units {
 
     /// Starts the target; ends when every member is active, or one will not be. A bus that is away for a while ends nothing.
     pub async fn start(&self, systemd: &Systemd, deadline: Instant) -> Started {
-        let mut progress = Progress { signals: systemd.listen(), results: JobResults::new(), ordered: false };
+        let mut progress =
+            Progress { signals: systemd.listen(), results: JobResults::new(), ordered: false, apart: BTreeSet::new() };
         loop {
             let error = match self.try_start(systemd, &mut progress, deadline).await {
                 Ok(end) => return end,
@@ -119,7 +122,7 @@ impl Units {
         if !progress.ordered {
             self.order_start(systemd, progress).await?;
         }
-        let Progress { signals, results, .. } = progress;
+        let Progress { signals, results, apart, .. } = progress;
         loop {
             note_jobs(signals, results);
             let states = systemd.list(&self.names).await?;
@@ -134,6 +137,11 @@ impl Units {
                 Verdict::Good => return Ok(Started::Ended(Outcome::Done)),
                 Verdict::Down(index) => {
                     let state = &states[index];
+                    if index > 0 && !apart.contains(&state.name) && !wants(systemd, &states[0], &state.name).await? {
+                        apart.insert(state.name.clone());
+                        systemd.start_unit(&state.name).await?;
+                        continue;
+                    }
                     let reason = describe_down(systemd, state, results).await;
                     return Ok(Started::Ended(Outcome::Failed(format!("{}: {reason}", state.name))));
                 }
@@ -322,6 +330,14 @@ pub(super) fn is_up(state: &UnitState) -> bool {
 /// Does not run, and nothing is queued that changes that. `activating (auto-restart)` is not down.
 pub(super) fn is_down(state: &UnitState) -> bool {
     matches!(state.active.as_str(), "inactive" | "failed") && state.job.is_none()
+}
+
+/// Whether the start of the target brings the member along. A target goes by the files, which may name a member no more
+/// that the running configuration still has.
+async fn wants(systemd: &Systemd, target: &UnitState, member: &str) -> Result<bool, BusError> {
+    let wants = systemd.property(&target.path, UNIT, "Wants").await?;
+    // What cannot be read is not held against the member.
+    Ok(Vec::<String>::try_from(wants).map_or(true, |wants| wants.iter().any(|wanted| wanted == member)))
 }
 
 /// Its start was canceled, or it was started and is down again. One that never came (`assert`, `dependency`) was not stopped.

@@ -4,6 +4,7 @@ mod addresses;
 mod calm;
 mod cuts;
 mod deaths;
+mod edges;
 mod guards;
 mod instruments;
 mod mistakes;
@@ -52,6 +53,8 @@ pub fn rows() -> Vec<Row> {
         deaths::row11_deaths_in_a_row,
         guards::row12_guards,
         guards::row12_not_yet_up,
+        edges::row12_takeover_during_a_reload,
+        edges::row12_takeover_by_what_runs,
         power::row13_cold_start,
         cuts::row14_links_cut_in_turn,
         addresses::row15_deleted_addresses,

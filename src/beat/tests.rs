@@ -1,0 +1,124 @@
+//! The beat thread's rounds, one by one, with a real netlink socket and no link.
+
+use super::*;
+use crate::cluster::{Actual, BootId, Change, Epoch, Grant, Held, HeldPhase, Identity, Incarnation, Outcome, Saved};
+use crate::config::model::{Config, LinkConfig, NodeId};
+use crate::host::held::tests::{TempPlaces, config};
+use crate::host::orders::{Beat, beat_channel};
+use crate::perform::tests::edges;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, UdpSocket};
+use tokio::sync::mpsc::Receiver;
+
+const BOOT: BootId = BootId(1);
+
+struct Rig {
+    thread: BeatThread,
+    /// The host thread's ends.
+    _orders: Receiver<ToHost>,
+    _beat: Beat,
+    moves: Arc<AtomicU64>,
+    _places: TempPlaces,
+}
+
+fn rig(name: &str, config: Config, held: &[Held]) -> Rig {
+    let places = TempPlaces::new(name);
+    let (edges, orders) = edges(config, &places, 64);
+    let identity = Identity { incarnation: Incarnation(1), boot: BOOT };
+    let heart = Cluster::new(edges.config.clone(), identity, &Saved::default(), held, clock::now());
+    let (beat, inbox) = beat_channel().unwrap();
+    let moves = Arc::new(AtomicU64::new(0));
+    let thread = BeatThread::new(heart, edges, inbox, Arc::default(), moves.clone());
+    Rig { thread, _orders: orders, _beat: beat, moves, _places: places }
+}
+
+#[test]
+fn a_table_that_could_not_be_read_is_asked_for_anew_without_an_event() {
+    let mut rig = rig("beat-stale", config(&["alpha"]), &[]);
+    let thread = &mut rig.thread;
+    thread.edges.netlink.blind(true);
+    let now = clock::now();
+    thread.drain(Ready::default(), now);
+    assert!(thread.edges.netlink.is_stale(), "in vain");
+    thread.edges.netlink.blind(false);
+    thread.drain(Ready::default(), now + IDLE_MAX / 2);
+    assert!(thread.edges.netlink.is_stale(), "not in every round");
+    thread.drain(Ready::default(), now + IDLE_MAX);
+    assert!(!thread.edges.netlink.is_stale());
+}
+
+#[test]
+fn a_host_thread_that_stands_still_is_reported_and_its_return_too() {
+    let mut rig = rig("beat-host", config(&["alpha"]), &[]);
+    let start = clock::now();
+    let mut reports = Vec::new();
+    for second in 0..10 {
+        if second >= 7 {
+            rig.moves.fetch_add(1, Ordering::Relaxed);
+        }
+        rig.thread.drain(Ready::default(), start + Duration::from_secs(second));
+        let actions = rig.thread.heart.decide(start + Duration::from_secs(second));
+        reports.extend(actions.into_iter().filter_map(|action| match action {
+            Action::Report(change @ (Change::HostThreadStuck | Change::HostThreadBack)) => Some((second, change)),
+            _ => None,
+        }));
+    }
+    assert_eq!(reports, [(4, Change::HostThreadStuck), (7, Change::HostThreadBack)]);
+}
+
+#[test]
+fn an_address_whose_interface_is_gone_is_not_put_back_in_vain() {
+    let mut config = config(&["alpha"]);
+    config.groups.truncate(1);
+    let interfaces = ["lo", "no-such-one"];
+    let address = |(index, interface): (usize, &&str)| VirtualAddress {
+        address: [127, 77, 77, index as u8].into(),
+        prefix: 32,
+        interface: interface.to_string(),
+        label: None,
+        broadcast: None,
+    };
+    config.groups[0].addresses = interfaces.iter().enumerate().map(address).collect();
+    let grant = Grant { epoch: Epoch(1), node: NodeId(0), boot: BOOT };
+    let held = Held { group: config.groups[0].name.clone(), grant, phase: HeldPhase::Granted };
+    let thread = &mut rig("beat-lost", config, &[held]).thread;
+    let inspect = thread.heart.decide(clock::now()).into_iter().find_map(|action| match action {
+        Action::Inspect { op, .. } => Some(op),
+        _ => None,
+    });
+    let whole = Actual { all_active: true, any_active: true, addresses: vec![0, 1] };
+    thread.heart.fold(Event::Finished { op: inspect.unwrap(), outcome: Outcome::Inspected(whole) });
+    thread.heart.decide(clock::now());
+
+    thread.look_for_addresses(|_| true);
+    let actions = thread.heart.decide(clock::now()).into_iter();
+    let repaired = actions.filter_map(|action| match action {
+        Action::RepairAddress { index, .. } => Some(interfaces[index]),
+        _ => None,
+    });
+    assert_eq!(repaired.collect::<Vec<_>>(), ["lo"]);
+}
+
+#[test]
+fn a_link_that_was_quiet_is_looked_at_once_more_where_silence_may_be_due() {
+    let (mine, theirs) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
+    let peer = UdpSocket::bind((theirs, 0)).unwrap();
+    let port = peer.local_addr().unwrap().port();
+    let mut config = config(&["alpha", "beta"]);
+    let peers = BTreeMap::from([(NodeId(0), mine), (NodeId(1), theirs)]);
+    config.links = vec![LinkConfig { name: "lo".into(), interface: "lo".into(), port, peers }];
+    let thread = &mut rig("beat-link", config, &[]).thread;
+    thread.refresh_interfaces();
+    thread.heart.decide(clock::now());
+    let due = thread.heart.next_deadline().unwrap();
+    peer.send_to(b"came after the wait", (mine, port)).unwrap();
+    let received = |thread: &BeatThread| thread.edges.links[0].counters().received;
+    thread.drain(Ready::default(), due - Duration::from_millis(1));
+    assert_eq!(received(thread), 0, "the next round finds it");
+    thread.drain(Ready::default(), due);
+    assert_eq!(received(thread), 1);
+    peer.send_to(b"readable", (mine, port)).unwrap();
+    let ready = Ready { links: [true; MOST_LINKS], ..Ready::default() };
+    thread.drain(ready, due - Duration::from_millis(1));
+    assert_eq!(received(thread), 2);
+}
