@@ -166,6 +166,19 @@ fn a_beaten_owner_lets_its_addresses_go_first_even_if_its_members_do_not_stop() 
 }
 
 #[test]
+fn a_stop_that_another_node_overtakes_lets_its_addresses_go() {
+    let mut bench = owner_with_member();
+    bench.ends = |action| match action {
+        Action::StopMembers { .. } => Some(Outcome::Unknown("it hangs".into())),
+        _ => None,
+    };
+    let removed = |action: &Action| matches!(action, Action::RemoveAddresses { .. });
+    assert_eq!(position(&bench.round(1600, vec![Event::Leave]), removed), None);
+    let claim = claims_more(&mut bench);
+    assert!(position(&bench.round(1700, vec![claim]), removed).is_some());
+}
+
+#[test]
 fn an_ordinary_stop_ends_members_before_addresses() {
     let mut bench = owner_with_member();
     let actions = bench.round(1600, vec![Event::Leave]);

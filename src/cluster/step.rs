@@ -35,6 +35,7 @@ impl Cluster {
                 return self.begin_stop(id, grant, stop);
             }
             Phase::Unknown { found, .. } => return self.block(id, found.clone()),
+            Phase::Stopping(stopping) if self.beaten(id, &stopping.grant) => return self.contest(id),
             // What could not be stopped has said so.
             _ => return,
         }

@@ -83,6 +83,21 @@ impl Cluster {
         self.speak = true;
     }
 
+    /// Another node took what this one has not ended yet: addresses first from here on.
+    pub(super) fn contest(&mut self, id: GroupId) {
+        let Phase::Stopping(stopping) = &mut self.group_mut(id).phase else { return };
+        let revoking = stopping.step == StopStep::Revoke && stopping.op.is_some();
+        if std::mem::replace(&mut stopping.contested, true) || revoking {
+            return;
+        }
+        stopping.step = StopStep::Revoke;
+        if let Some(op) = stopping.op {
+            self.timers.disarm(Timer::Op(op));
+        }
+        self.timers.disarm(Timer::StopAgain(id));
+        self.stop_step(id);
+    }
+
     /// Asks for the step that a stopping group has come to.
     pub(super) fn stop_step(&mut self, id: GroupId) {
         let Phase::Stopping(Stopping { grant, step, .. }) = self.group(id).phase else { return };

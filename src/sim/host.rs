@@ -384,14 +384,19 @@ impl Host {
         self.done(op)
     }
 
-    /// The service manager stops the members itself on shutdown.
-    pub fn stop_members(&mut self) {
+    /// The service manager stops the members itself on shutdown, which also ends the jobs under way.
+    pub fn stop_members(&mut self) -> Vec<Later> {
+        let mut ended = Vec::new();
         for real in &mut self.real {
             if let Some(unit) = &mut real.members {
                 *unit = Unit::Inactive;
             }
-            real.job = None;
+            if let Some(job) = real.job.take() {
+                let outcome = if job.start { Outcome::Failed("canceled".into()) } else { Outcome::Done };
+                ended.push(Later::Tell(Event::Finished { op: job.op, outcome }));
+            }
         }
+        ended
     }
 
     fn done(&self, op: OpId) -> Later {

@@ -133,6 +133,13 @@ impl Scenario {
         Config { me: NodeId(host as u8), ..self.configs[0].clone() }
     }
 
+    /// How long the end of a contested group takes at most, once both know; unknown where steps may fail.
+    pub fn patience(&self) -> Option<Nanos> {
+        let rough = &self.rough;
+        let slow = 4 * (rough.late_by + rough.stall_by) + 2 * self.keepalive();
+        (rough.fail + rough.hang == 0).then_some(slow + SECOND)
+    }
+
     /// Nothing goes wrong at all: whatever stops, stops without need.
     pub fn calm(&self) -> bool {
         let rough = &self.rough;

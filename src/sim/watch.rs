@@ -97,7 +97,7 @@ impl Watch {
             let highest = Some((message.incarnation, message.sequence));
             let (echoed, goodbye) = (ears.echoed.max(echo.sequence), message.flags.left);
             *ears = Ears { since: now, heard_sent: Some(sent), highest, echoed, goodbye };
-            self.one_owner.heard(host, sent);
+            self.one_owner.heard(now, host, sent);
         }
     }
 }
@@ -180,7 +180,7 @@ impl World {
                     let role = host.daemon.as_ref().map(|daemon| daemon.cluster.role(id));
                     !host.runs(self.now) || role == Some(Role::Stopping)
                 });
-                let result = self.watch.one_owner.lasting(self.now, group, ending);
+                let result = self.watch.one_owner.lasting(self.now, group, ending, self.scenario.patience());
                 self.watch.note(result);
             }
         }

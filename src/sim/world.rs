@@ -231,7 +231,9 @@ impl World {
             Happening::End(planned) => self.unstrike(planned),
             Happening::Leave { host, incarnation } => {
                 if self.hosts[host].daemon.as_ref().is_some_and(|daemon| daemon.incarnation == incarnation) {
-                    self.hosts[host].stop_members();
+                    for later in self.hosts[host].stop_members() {
+                        self.later(host, MS / 10, later);
+                    }
                     self.ownership(host);
                     self.tell(host, Event::Leave);
                 }

@@ -26,6 +26,8 @@ pub struct Decision {
 struct Episode {
     since: Nanos,
     heard: [u32; NODES],
+    /// When both had heard of each other what it takes.
+    known: Option<Nanos>,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,7 @@ impl OneOwner {
         if self.episodes[group].is_some() {
             return Ok(());
         }
-        self.episodes[group] = Some(Episode { since: now, heard: [0; NODES] });
+        self.episodes[group] = Some(Episode { since: now, heard: [0; NODES], known: None });
         let decisions = self.decisions[group];
         let (Some(later), Some(earlier)) = (decisions[host], decisions[1 - host]) else {
             return self.violation(now, format!("group {group}: two owners, and nobody decided so"));
@@ -91,10 +93,13 @@ impl OneOwner {
     }
 
     /// A host truly heard a message of the other.
-    pub fn heard(&mut self, host: usize, sent: Nanos) {
+    pub fn heard(&mut self, now: Nanos, host: usize, sent: Nanos) {
         for episode in self.episodes.iter_mut().flatten() {
             if sent >= episode.since {
                 episode.heard[host] += 1;
+            }
+            if episode.heard.iter().all(|heard| *heard >= HEARD) {
+                episode.known.get_or_insert(now);
             }
         }
     }
@@ -103,14 +108,21 @@ impl OneOwner {
     pub fn disturbed(&mut self) {
         for episode in self.episodes.iter_mut().flatten() {
             episode.heard = [0; NODES];
+            episode.known = None;
         }
     }
 
-    /// Whether two owners go on although both know. `ending`: one of them is stopping it.
-    pub fn lasting(&mut self, now: Nanos, group: usize, ending: bool) -> Result<(), Violation> {
-        match self.episodes[group] {
-            Some(episode) if !ending && episode.heard.iter().all(|heard| *heard >= HEARD) => {
-                self.violation(now, format!("group {group}: both hear each other and neither stops"))
+    /// Whether two owners go on although both know. `ending`: one of them is stopping it, for which it has `patience` where no
+    /// step of it fails.
+    pub fn lasting(&self, now: Nanos, group: usize, ending: bool, patience: Option<Nanos>) -> Result<(), Violation> {
+        let Some(known) = self.episodes[group].and_then(|episode| episode.known) else { return Ok(()) };
+        if !ending {
+            return self.violation(now, format!("group {group}: both hear each other and neither stops"));
+        }
+        match patience {
+            Some(patience) if now - known > patience => {
+                let span = (now - known) / crate::sim::MS;
+                self.violation(now, format!("group {group}: both have known of each other for {span} ms"))
             }
             _ => Ok(()),
         }
