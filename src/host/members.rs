@@ -24,6 +24,8 @@ pub(super) struct Members {
     pub(super) paths: Paths,
     /// Starts under way: a stop of the same group ends them.
     starting: BTreeMap<GroupId, (OpId, AbortHandle)>,
+    /// Looks under way: what one finds after the order to stop is old, and must not start a watch.
+    inspecting: BTreeMap<GroupId, (OpId, AbortHandle)>,
     /// Stops under way: nobody waits for that of a target without members, and a start must not be undone by it.
     stopping: BTreeMap<GroupId, (OpId, AbortHandle)>,
     watches: BTreeMap<GroupId, AbortHandle>,
@@ -38,6 +40,7 @@ impl Members {
             places,
             paths,
             starting: BTreeMap::new(),
+            inspecting: BTreeMap::new(),
             stopping: BTreeMap::new(),
             watches: BTreeMap::new(),
         }
@@ -91,6 +94,10 @@ impl Members {
             handle.abort();
             self.finish(start, Outcome::Unknown("given up: the group is to be stopped".into()));
         }
+        if let Some((look, handle)) = self.inspecting.remove(&group) {
+            handle.abort();
+            self.finish(look, Outcome::Unknown("given up: the group is to be stopped".into()));
+        }
         let (systemd, units) = (self.systemd.clone(), self.units(group));
         let handle = tasks.spawn(async move { End::Finished { op, outcome: units.stop(&systemd).await } });
         // One that was given up is not waited for any more.
@@ -104,9 +111,13 @@ impl Members {
         tasks.spawn(async move { End::Finished { op, outcome: units.verify_stopped(&systemd).await } });
     }
 
-    pub(super) fn inspect(&self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
+    pub(super) fn inspect(&mut self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
         let (systemd, units) = (self.systemd.clone(), self.units(group));
-        tasks.spawn(async move { End::Inspected { op, group, seen: units.inspect(&systemd).await } });
+        let handle = tasks.spawn(async move { End::Inspected { op, group, seen: units.inspect(&systemd).await } });
+        // Its deadline has answered the one before it.
+        if let Some((_, old)) = self.inspecting.insert(group, (op, handle)) {
+            old.abort();
+        }
     }
 
     /// The end of a stop or a verification.
@@ -127,10 +138,16 @@ impl Members {
         self.finish(op, outcome);
     }
 
+    /// A look that was given up meanwhile has been answered already.
     pub(super) fn inspected(&mut self, op: OpId, group: GroupId, seen: Result<Seen, BusError>) {
+        if self.inspecting.get(&group).is_none_or(|(current, _)| *current != op) {
+            return;
+        }
+        self.inspecting.remove(&group);
         match seen {
             Ok(Seen { all_active, any_active }) => {
-                if all_active {
+                // What is not granted is not ours: its target may well be stopped, and that is no operator's word.
+                if all_active && self.places.grant_file(&self.config.group(group).name).exists() {
                     self.watch(group);
                 }
                 self.beat.send(ToBeat::Inspected { op, all_active, any_active });
@@ -165,5 +182,59 @@ async fn fault_by(
             Ok(fault) => return Ok(fault),
             Err(error) => systemd.outlast(error, deadline).await?,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::held::tests::{TempPlaces, config};
+    use crate::host::orders::{BeatInbox, beat_channel};
+
+    const GROUP: GroupId = GroupId(0);
+    const WHOLE: Result<Seen, BusError> = Ok(Seen { all_active: true, any_active: true });
+
+    /// The bus is not there, so tasks only wait.
+    fn members(places: &TempPlaces) -> (Members, JoinSet<End>, BeatInbox) {
+        let (beat, inbox) = beat_channel().unwrap();
+        let paths = Paths::under(&places.state);
+        let grant = places.grant_file("db");
+        std::fs::create_dir_all(grant.parent().unwrap()).unwrap();
+        std::fs::write(grant, "").unwrap();
+        let config = Arc::new(config(&["alpha"]));
+        (Members::new(config, Systemd::new(), beat, (*places).clone(), paths), JoinSet::new(), inbox)
+    }
+
+    fn told(inbox: &BeatInbox) -> Vec<String> {
+        inbox.drain().map(|message| format!("{message:?}")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_look_that_ends_after_the_order_to_stop_starts_no_watch() {
+        let places = TempPlaces::new("members-late");
+        let (mut members, mut tasks, inbox) = members(&places);
+        members.inspect(&mut tasks, OpId(1), GROUP);
+        members.stop(&mut tasks, OpId(2), GROUP);
+        let said = told(&inbox);
+        assert!(said.len() == 1 && said[0].contains("OpId(1)") && said[0].contains("Unknown"), "{said:?}");
+        // Its task had ended before it could be given up.
+        members.inspected(OpId(1), GROUP, WHOLE);
+        assert!(members.watches.is_empty(), "what is being stopped was watched");
+        assert_eq!(told(&inbox), Vec::<String>::new(), "it was answered already");
+    }
+
+    #[tokio::test]
+    async fn what_is_whole_is_watched_only_where_it_is_granted() {
+        let places = TempPlaces::new("members-granted");
+        let (mut members, mut tasks, inbox) = members(&places);
+        members.inspect(&mut tasks, OpId(1), GROUP);
+        std::fs::remove_file(places.grant_file("db")).unwrap();
+        members.inspected(OpId(1), GROUP, WHOLE);
+        assert!(members.watches.is_empty(), "somebody else's unit was watched");
+        std::fs::write(places.grant_file("db"), "").unwrap();
+        members.inspect(&mut tasks, OpId(2), GROUP);
+        members.inspected(OpId(2), GROUP, WHOLE);
+        assert!(members.watches.contains_key(&GROUP));
+        assert!(told(&inbox).iter().all(|message| message.starts_with("Inspected")), "both are answered");
     }
 }
