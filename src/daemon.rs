@@ -1,5 +1,9 @@
 //! Puts a daemon together: configuration, memory, threads. What runs after a daemon's death is the same daemon with one event more.
-//! It decides nothing.
+//! It decides nothing about groups.
+
+mod after_death;
+
+pub use after_death::after_death;
 
 use crate::beat::BeatThread;
 use crate::cluster::{Cluster, Event, Incarnation};
@@ -8,12 +12,11 @@ use crate::config::{self, Paths, Problem};
 use crate::host::address::{ArpSocket, Netlink};
 use crate::host::orders::beat_channel;
 use crate::host::state::{self, Identity, Places};
-use crate::host::systemd::bus::Systemd;
 use crate::host::{self, ExitReason, HostSetup, Mode, clock, deaths, held, lock, realtime, running};
 use crate::journal::{Journal, JournalHandle, Level};
 use crate::perform::Edges;
 use crate::wire::seal::KeySet;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,10 +28,14 @@ use tokio::sync::mpsc;
 const HOST_QUEUE: usize = 512;
 /// For the last entries of the journal.
 const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
-/// How long systemd may take to say whether it will start the daemon again.
-const BUS_PATIENCE: Duration = Duration::from_secs(2);
 /// A confirmed stop after the last death has this long beyond the groups' own times; then the host is rebooted.
 const AFTER_DEATH_MARGIN: Duration = Duration::from_secs(20);
+
+/// To standard error, which may be a pipe that nobody reads any more: that must not end what has groups to stop.
+macro_rules! say {
+    ($($text:tt)*) => { drop(writeln!(io::stderr(), $($text)*)) };
+}
+use say;
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +67,7 @@ fn io_fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> Fault {
 pub fn run() -> ExitCode {
     let places = Places::default();
     if deaths::gave_up(&places.run) {
-        eprintln!(
+        say!(
             "hafailoverd died {} times within {:?}; the groups of this host were stopped and it was not started again. \
              See: journalctl -u hafailover; then: systemctl restart hafailover",
             deaths::BUDGET,
@@ -71,124 +78,14 @@ pub fn run() -> ExitCode {
     report(live(&places, Mode::Normal))
 }
 
-/// `hafailoverd --after-death`: runs as `ExecStopPost=` after every end. Where another daemon follows within the restart budget,
-/// it adopts what runs; otherwise everything is stopped, confirmed, and told to the peers, or the host reboots.
-pub fn after_death() -> ExitCode {
-    let places = Places::default();
-    let result = std::env::var("SERVICE_RESULT").unwrap_or_default();
-    let gave_up = std::env::var("EXIT_STATUS").is_ok_and(|status| status == deaths::EXIT_GAVE_UP.to_string());
-    let clean = matches!(result.as_str(), "success" | "exec-condition" | "condition" | "");
-    let job = if clean && !something_held(&places) { Job::None } else { own_job() };
-    let follows = match (clean, job) {
-        (_, Job::Stop) => false,
-        // An end that is no failure is followed only where a restart is under way, or may be.
-        (true, job) => matches!(job, Job::Restart | Job::Unknown),
-        (false, _) => !gave_up && spare_deaths(&places, &result),
-    };
-    if follows || !something_held(&places) {
-        return ExitCode::SUCCESS;
-    }
-    eprintln!("hafailoverd ended ({result}) and no other one follows: stopping what runs here");
-    match live(&places, Mode::AfterDeath) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Somebody else looks after the groups.
-        Err(Fault::Lock(error)) => report(Err(Fault::Lock(error))),
-        Err(fault) => {
-            let _ = report(Err(fault));
-            report(reboot())
-        }
-    }
-}
-
-/// Whether an earlier run in this boot left a group that was not confirmed stopped.
-fn something_held(places: &Places) -> bool {
-    std::fs::read_dir(places.run.join("held")).is_ok_and(|mut files| files.next().is_some())
-}
-
-/// Counts this death. False if the budget is spent; the next start will say so and end.
-fn spare_deaths(places: &Places, result: &str) -> bool {
-    match deaths::record(&places.run, clock::now()) {
-        Ok(deaths) if deaths < deaths::BUDGET => {
-            let (budget, window) = (deaths::BUDGET, deaths::WINDOW);
-            eprintln!(
-                "hafailoverd ended by {result}: death {deaths} of {budget} within {window:?}; what runs here goes on"
-            );
-            return true;
-        }
-        Ok(_) => eprintln!("hafailoverd ended by {result} once too often"),
-        Err(error) => eprintln!("hafailoverd ended by {result}, and its deaths cannot be counted: {error}"),
-    }
-    if let Err(error) = deaths::give_up(&places.run) {
-        eprintln!("cannot note that this node gave up: {error}");
-    }
-    false
-}
-
-/// What systemd is about to do with this unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Job {
-    None,
-    Restart,
-    /// Of this unit, or of the whole host.
-    Stop,
-    /// systemd does not say. The groups run on: their next owner is this host's next daemon, or finds them by the network.
-    Unknown,
-}
-
-fn own_job() -> Job {
-    let ask = async |systemd: Systemd| {
-        if systemd.stopping().await.unwrap_or(false) {
-            return Job::Stop;
-        }
-        match systemd.own_job().await {
-            Ok(None) => Job::None,
-            Ok(Some(job)) if job == "stop" => Job::Stop,
-            Ok(Some(_)) => Job::Restart,
-            Err(_) => Job::Unknown,
-        }
-    };
-    ask_systemd(ask).unwrap_or(Job::Unknown)
-}
-
-/// The last resort: what runs here cannot be confirmed stopped, so this host must end.
-fn reboot() -> Result<(), Fault> {
-    eprintln!("a stop could not be confirmed: rebooting this host, so that another may take its groups");
-    rustix::fs::sync();
-    match ask_systemd(async |systemd| systemd.reboot().await) {
-        Some(Ok(())) => return Ok(()),
-        Some(Err(error)) => eprintln!("the bus does not reboot this host: {error}"),
-        None => eprintln!("the bus does not reboot this host: systemd does not answer"),
-    }
-    // The one process this program starts: systemctl reaches systemd when the bus is dead.
-    match std::process::Command::new("systemctl").args(["reboot", "--force"]).status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Fault::Reboot(status.to_string())),
-        Err(error) => Err(Fault::Reboot(error.to_string())),
-    }
-}
-
-/// `None` if systemd does not answer in time.
-fn ask_systemd<T>(question: impl AsyncFnOnce(Systemd) -> T) -> Option<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let ask = async {
-        let systemd = Systemd::new();
-        tokio::spawn(systemd.clone().keep_connected());
-        while !systemd.connected() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        question(systemd).await
-    };
-    runtime.block_on(async { tokio::time::timeout(BUS_PATIENCE, ask).await.ok() })
-}
-
 fn report(end: Result<(), Fault>) -> ExitCode {
     let Err(fault) = end else { return ExitCode::SUCCESS };
     if let Fault::Configuration(problems) = &fault {
         for problem in problems {
-            eprintln!("{problem}");
+            say!("{problem}");
         }
     }
-    eprintln!("hafailoverd: {fault}");
+    say!("hafailoverd: {fault}");
     // Starting it again would change nothing: RestartPreventExitStatus=.
     if matches!(fault, Fault::Configuration(_)) { ExitCode::from(deaths::EXIT_GAVE_UP) } else { ExitCode::FAILURE }
 }
@@ -203,7 +100,7 @@ fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<(Config, 
     let problems = match config::load(paths, &hostname) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                eprintln!("{warning}");
+                say!("{warning}");
             }
             running::keep(places, paths, &loaded.config).map_err(io_fault("cannot keep the running configuration"))?;
             return Ok((loaded.config, loaded.keys, None));
@@ -211,7 +108,7 @@ fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<(Config, 
         Err(problems) => problems,
     };
     match running::load(places) {
-        Ok((config, keys)) if something_held(places) => {
+        Ok((config, keys)) if held::any(places) => {
             let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
             let pending = format!("it has mistakes, so what ran before goes on: {}", all.join(" | "));
             Ok((config, keys, Some(pending)))

@@ -34,11 +34,21 @@ pub fn forget(places: &Places, group: &str) -> io::Result<()> {
     remove(&held_file(places, group))
 }
 
+/// The groups that an earlier run in this boot left without having confirmed that they stopped.
+pub fn groups(places: &Places) -> Vec<String> {
+    names(&places.run.join("held"))
+}
+
+/// Whether there is one.
+pub fn any(places: &Places) -> bool {
+    !groups(places).is_empty()
+}
+
 /// What an earlier run in this boot left, sorted by group. What another boot left is removed: nothing of it can run.
 /// Grant files that nothing holds are removed too. Notes say what could not be understood.
 pub fn load_held(places: &Places, config: &Config, boot: BootId) -> (Vec<Held>, Vec<String>) {
     let (mut found, mut notes) = (Vec::new(), Vec::new());
-    for group in names(&places.run.join("held")) {
+    for group in groups(places) {
         match read(places, config, &group) {
             Ok(held) if held.grant.boot == boot => found.push(held),
             Ok(_) => note_error(forget(places, &group), &group, &mut notes),
