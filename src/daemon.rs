@@ -6,7 +6,7 @@ mod after_death;
 pub use after_death::after_death;
 
 use crate::beat::BeatThread;
-use crate::cluster::{Cluster, Event, Incarnation};
+use crate::cluster::{Cluster, Event, Incarnation, Saved};
 use crate::config::model::Config;
 use crate::config::{self, Paths, Problem};
 use crate::host::address::{ArpSocket, Netlink};
@@ -26,6 +26,8 @@ use tokio::sync::mpsc;
 
 /// Orders that may wait for the host thread. More than any number of groups can have under way at once.
 const HOST_QUEUE: usize = 512;
+/// How long a disk may take to say what it knows, where the groups wait to be stopped.
+const DISK_PATIENCE: Duration = Duration::from_secs(2);
 /// For the last entries of the journal.
 const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
 /// A confirmed stop after the last death has this long beyond the groups' own times; then the host is rebooted.
@@ -126,7 +128,7 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
     let (config, keys, pending) = configuration(places, &paths, mode)?;
     let config = Arc::new(config);
     let journal = Journal::start(config.clone()).map_err(io_fault("cannot start the journal's thread"))?;
-    let memory = remember(places, &config, &journal)?;
+    let memory = remember(places, &config, mode, &journal)?;
     let heart = Cluster::new(config.clone(), memory.identity, &memory.saved, &memory.held, clock::now());
     let netlink = Netlink::open().map_err(io_fault("cannot open netlink (CAP_NET_ADMIN is needed)"))?;
     let arp = ArpSocket::open().map_err(io_fault("cannot open a packet socket (CAP_NET_RAW is needed)"))?;
@@ -188,45 +190,110 @@ fn serve(setup: HostSetup, config: &Config, mode: Mode) -> Result<(), Fault> {
         .build()
         .map_err(io_fault("cannot start the host thread's runtime"))?;
     let longest = config.groups.iter().map(|group| group.timeout_stop).max().unwrap_or_default();
-    let end = runtime.block_on(async {
-        if mode == Mode::Normal {
-            return Some(host::run(setup).await);
-        }
-        tokio::time::timeout(longest + AFTER_DEATH_MARGIN, host::run(setup)).await.ok()
-    });
-    match end {
-        Some(ExitReason::Done | ExitReason::LeftGroups) => {}
-        Some(ExitReason::BeatEnded) => return Err(Fault::BeatEnded),
-        None => {
-            journal.flush(JOURNAL_PATIENCE);
-            return Err(Fault::Unconfirmed);
-        }
-    }
+    let patience = (mode == Mode::AfterDeath).then(|| longest + AFTER_DEATH_MARGIN);
+    let end = runtime.block_on(host::run(setup, patience));
+    // Dropping it would wait for what its threads are busy with, and so for a disk that does not answer.
+    runtime.shutdown_background();
     journal.flush(JOURNAL_PATIENCE);
-    Ok(())
+    match end {
+        ExitReason::Done | ExitReason::LeftGroups => Ok(()),
+        ExitReason::BeatEnded => Err(Fault::BeatEnded),
+        ExitReason::Unconfirmed => Err(Fault::Unconfirmed),
+    }
 }
 
 /// Who this run is, and what earlier runs left.
 struct Memory {
     identity: crate::cluster::Identity,
     machine: Identity,
-    saved: crate::cluster::Saved,
+    saved: Saved,
     held: Vec<crate::cluster::Held>,
 }
 
-fn remember(places: &Places, config: &Config, journal: &JournalHandle) -> Result<Memory, Fault> {
+fn remember(places: &Places, config: &Arc<Config>, mode: Mode, journal: &JournalHandle) -> Result<Memory, Fault> {
     let boot = clock::boot_id().map_err(io_fault("cannot read the kernel's boot id"))?;
     let incarnation = Incarnation(clock::random_u64().map_err(io_fault("no random numbers"))?);
     let machine = Identity::read();
-    let (mut saved, mut notes) = state::load(places, config, &machine);
-    let in_run = Places { state: places.run.clone(), ..places.clone() };
-    let (newer, more) = state::load(&in_run, config, &machine);
-    saved.merge(newer);
-    notes.extend(more);
+    let (saved, mut notes) = recall(places, config, &machine, mode);
     let (held, more) = held::load_held(places, config, boot);
     notes.extend(more);
     for note in notes {
         journal.note(Level::Warning, note);
     }
     Ok(Memory { identity: crate::cluster::Identity { incarnation, boot }, machine, saved, held })
+}
+
+/// What both copies of the state say. The one in memory is the newer one; after a death nothing waits for a disk that may be why.
+fn recall(places: &Places, config: &Arc<Config>, machine: &Identity, mode: Mode) -> (Saved, Vec<String>) {
+    let in_run = Places { state: places.run.clone(), ..places.clone() };
+    let (newer, mut notes) = state::load(&in_run, config, machine);
+    let good = notes.is_empty() && !newer.groups.is_empty();
+    let (mut saved, more) = match mode {
+        Mode::Normal => state::load(places, config, machine),
+        Mode::AfterDeath if good => Default::default(),
+        Mode::AfterDeath => load_in_time(places, config, machine),
+    };
+    notes.extend(more);
+    saved.merge(newer);
+    (saved, notes)
+}
+
+fn load_in_time(places: &Places, config: &Arc<Config>, machine: &Identity) -> (Saved, Vec<String>) {
+    let (done, loaded) = std::sync::mpsc::sync_channel(1);
+    let (shown, places, config, machine) =
+        (places.state.display().to_string(), places.clone(), config.clone(), machine.clone());
+    // Nobody waits any more if it is late.
+    std::thread::spawn(move || drop(done.try_send(state::load(&places, &config, &machine))));
+    let late =
+        |_| (Saved::default(), vec![format!("{shown} is not used: it could not be read within {DISK_PATIENCE:?}")]);
+    loaded.recv_timeout(DISK_PATIENCE).unwrap_or_else(late)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{BootId, Epoch, Grant, Order, Record, SavedGroup};
+    use crate::config::model::NodeId;
+    use crate::host::held::tests::{TempPlaces, config};
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+
+    fn machine() -> Identity {
+        Identity { machine_id: "m1".into(), product_uuid: String::new() }
+    }
+
+    fn saved() -> Saved {
+        let record = Record::owned(Grant { epoch: Epoch(4), node: NodeId(0), boot: BootId(1) });
+        let group = SavedGroup { record: Some(record), order: Order { version: 1, stopped: false } };
+        Saved { groups: BTreeMap::from([("web".to_owned(), group)]) }
+    }
+
+    /// A disk that does not answer: nobody ever writes into it.
+    fn stuck_disk(places: &TempPlaces) {
+        let fifo = places.state.join("state.json");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    }
+
+    #[test]
+    fn after_a_death_a_good_copy_in_memory_is_enough() {
+        let (places, config) = (TempPlaces::new("recall-run"), Arc::new(config(&["alpha"])));
+        stuck_disk(&places);
+        let in_run = Places { state: places.run.clone(), ..places.clone() };
+        state::save(&in_run, &config, &machine(), &saved()).unwrap();
+        let begun = Instant::now();
+        assert_eq!(recall(&places, &config, &machine(), Mode::AfterDeath), (saved(), vec![]));
+        assert!(begun.elapsed() < DISK_PATIENCE / 2, "it waited for the disk");
+    }
+
+    #[test]
+    fn after_a_death_a_disk_is_asked_no_longer_than_patience_lasts() {
+        let (places, config) = (TempPlaces::new("recall-disk"), Arc::new(config(&["alpha"])));
+        stuck_disk(&places);
+        let (found, notes) = recall(&places, &config, &machine(), Mode::AfterDeath);
+        assert_eq!(found, Saved::default());
+        assert!(notes[0].contains("could not be read"), "{notes:?}");
+        std::fs::remove_file(places.state.join("state.json")).unwrap();
+        state::save(&places, &config, &machine(), &saved()).unwrap();
+        assert_eq!(recall(&places, &config, &machine(), Mode::AfterDeath), (saved(), vec![]), "and used if it answers");
+    }
 }

@@ -39,7 +39,7 @@ use tasks::{End, Going};
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 /// While something waits that nothing else wakes us for: messages that found no room, the beat thread's last words.
 const TICK: Duration = Duration::from_millis(100);
@@ -87,10 +87,12 @@ pub enum ExitReason {
     LeftGroups,
     /// The beat thread is gone without a word: a fault.
     BeatEnded,
+    /// Patience is at its end, and not everything was confirmed stopped.
+    Unconfirmed,
 }
 
-/// Runs until there is a reason to end. Needs a tokio runtime with time and io.
-pub async fn run(setup: HostSetup) -> ExitReason {
+/// Runs until there is a reason to end, at most for `patience`. Needs a tokio runtime with time and io.
+pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
     let HostSetup { config, keys, inbox, beat, journal, paths, places, progress, mode } = setup;
     let systemd = Systemd::new();
     let (asks, questions) = mpsc::channel(32);
@@ -107,6 +109,7 @@ pub async fn run(setup: HostSetup) -> ExitReason {
         // Cleaning up is nothing else than handing over.
         extend_until: (mode == Mode::AfterDeath).then(|| Instant::now() + hand_over(&config)),
         end_by: None,
+        mode,
         keys,
         beat,
         journal,
@@ -118,14 +121,19 @@ pub async fn run(setup: HostSetup) -> ExitReason {
         server = Some(tokio::spawn(dbus::keep_serving(config, asks, host.journal.clone())));
         host.tasks.spawn(tasks::ready(progress.clone(), systemd));
     }
-    let reason = host.serve(sources, Watchdog::new(progress)).await;
+    let life = host.serve(sources, Watchdog::new(progress));
+    let reason = timeout(patience.unwrap_or(NEVER), life).await.unwrap_or(ExitReason::Unconfirmed);
     keeper.abort();
     server.inspect(|server| server.abort());
-    host.saver.finish(LAST_SAVE).await;
+    // Otherwise the copy in /run is what counts, and no heartbeat goes out meanwhile.
+    if reason == ExitReason::Done {
+        host.saver.finish(LAST_SAVE).await;
+    }
     reason
 }
 
 struct Host {
+    mode: Mode,
     keys: KeySet,
     beat: Beat,
     journal: JournalHandle,
@@ -306,7 +314,8 @@ impl Host {
     }
 
     fn check_guards(&mut self) {
-        if self.guards.begin() {
+        // Nothing is started after a death, and the files are on a disk that may be why.
+        if self.mode == Mode::Normal && self.guards.begin() {
             let (scope, known) = (self.scope.clone(), self.guards.digests());
             self.tasks.spawn(async move { End::Guards(guards::check(scope, known).await) });
         }

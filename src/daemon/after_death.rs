@@ -87,7 +87,7 @@ fn own_job() -> Job {
 /// The last resort: what runs here cannot be confirmed stopped, so this host must end.
 fn reboot() -> Result<(), Fault> {
     say!("a stop could not be confirmed: rebooting this host, so that another may take its groups");
-    rustix::fs::sync();
+    // No sync before it: that waits for a disk for ever, and systemd does it at its end, for a while.
     match ask_systemd(async |systemd| systemd.reboot().await) {
         Some(Ok(())) => return Ok(()),
         Some(Err(error)) => say!("the bus does not reboot this host: {error}"),
@@ -112,5 +112,7 @@ fn ask_systemd<T>(question: impl AsyncFnOnce(Systemd) -> T) -> Option<T> {
         }
         question(systemd).await
     };
-    runtime.block_on(async { tokio::time::timeout(BUS_PATIENCE, ask).await.ok() })
+    let answer = runtime.block_on(async { tokio::time::timeout(BUS_PATIENCE, ask).await.ok() });
+    runtime.shutdown_background();
+    answer
 }
