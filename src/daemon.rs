@@ -26,6 +26,8 @@ use tokio::sync::mpsc;
 
 /// Orders that may wait for the host thread. More than any number of groups can have under way at once.
 const HOST_QUEUE: usize = 512;
+/// A daemon that was killed holds its lock until the kernel is done with it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a disk may take to say what it knows, where the groups wait to be stopped.
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
 /// For the last entries of the journal.
@@ -119,12 +121,19 @@ fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<(Config, 
     }
 }
 
+fn paths() -> Paths {
+    let root = std::env::var_os("HAFAILOVER_ROOT").unwrap_or_else(|| "/".into());
+    Paths::under(Path::new(&root))
+}
+
 fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
     std::fs::create_dir_all(&places.run).map_err(io_fault(format!("cannot create {}", places.run.display())))?;
-    let _lock = lock::acquire(&places.run)?;
-    let root = std::env::var("HAFAILOVER_ROOT").unwrap_or_else(|_| "/".into());
+    let _lock = match mode {
+        Mode::Normal => lock::acquire(&places.run)?,
+        Mode::AfterDeath => lock::acquire_within(&places.run, LOCK_PATIENCE)?,
+    };
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
-    let paths = Paths::under(Path::new(&root)).with_credentials(credentials.as_deref().map(Path::new));
+    let paths = paths().with_credentials(credentials.as_deref().map(Path::new));
     let (config, keys, pending) = configuration(places, &paths, mode)?;
     let config = Arc::new(config);
     let journal = Journal::start(config.clone()).map_err(io_fault("cannot start the journal's thread"))?;
