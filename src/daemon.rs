@@ -12,7 +12,7 @@ use crate::config::{self, Paths, Problem};
 use crate::host::address::{ArpSocket, Netlink};
 use crate::host::orders::beat_channel;
 use crate::host::state::{self, Identity, Places};
-use crate::host::{self, ExitReason, HostSetup, Mode, clock, deaths, held, lock, realtime, running};
+use crate::host::{self, ExitReason, HostSetup, Mode, clock, deaths, held, lock, realtime, reload, running};
 use crate::journal::{Journal, JournalHandle, Level};
 use crate::perform::Edges;
 use crate::wire::seal::KeySet;
@@ -106,8 +106,9 @@ fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<(Config, 
             for warning in &loaded.warnings {
                 say!("{warning}");
             }
-            running::keep(places, paths, &loaded.config).map_err(io_fault("cannot keep the running configuration"))?;
-            return Ok((loaded.config, loaded.keys, None));
+            let (config, pending) = choose(places, loaded.config);
+            running::keep(places, paths, &config).map_err(io_fault("cannot keep the running configuration"))?;
+            return Ok((config, loaded.keys, pending));
         }
         Err(problems) => problems,
     };
@@ -118,6 +119,24 @@ fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<(Config, 
             Ok((config, keys, Some(pending)))
         }
         _ => Err(Fault::Configuration(problems)),
+    }
+}
+
+/// The new configuration, or the old one while a group runs here that the new one would not stop as a whole.
+fn choose(places: &Places, new: Config) -> (Config, Option<String>) {
+    let held = held::groups(places);
+    if held.is_empty() {
+        return (new, None);
+    }
+    match running::load(places) {
+        Ok((old, _)) => match reload::held_back(&old, &new, &held) {
+            Some(why) => (old, Some(why)),
+            None => (new, None),
+        },
+        Err(error) => {
+            say!("{error}: whether the files still name all that runs here is not known");
+            (new, None)
+        }
     }
 }
 

@@ -262,7 +262,8 @@ impl Host {
             Ok(End::Ready) => notify::ready(),
             Ok(End::Reloaded(loaded, asker)) => {
                 let old = self.keys.clone();
-                let answer = reload::apply(*loaded, &self.scope.config, &mut self.keys, &self.beat);
+                let held = held::groups(&self.scope.places);
+                let answer = reload::apply(*loaded, &self.scope.config, &held, &mut self.keys, &self.beat);
                 if self.keys != old {
                     self.keep_keys();
                 }
