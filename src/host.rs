@@ -115,6 +115,9 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
         journal,
         scope,
     };
+    if mode == Mode::AfterDeath {
+        host.members.hurry();
+    }
     let keeper = tokio::spawn(systemd.clone().keep_connected());
     let mut server = None;
     if mode == Mode::Normal {
@@ -342,6 +345,7 @@ impl Host {
         if going == Going::HostDown {
             self.host_stopping();
         }
+        self.members.hurry();
         // A second SIGTERM asks for nothing new.
         self.extend_until.get_or_insert_with(|| Instant::now() + hand_over(&self.scope.config));
         self.extend_timeout();

@@ -29,6 +29,10 @@ pub(super) struct Members {
     /// Stops under way: nobody waits for that of a target without members, and a start must not be undone by it.
     stopping: BTreeMap<GroupId, (OpId, AbortHandle)>,
     watches: BTreeMap<GroupId, AbortHandle>,
+    /// Groups with a member in the middle of a restart of its own, and until when that is waited for.
+    settling: BTreeMap<GroupId, Instant>,
+    /// Members that are neither up nor down are waited for: not by one that is about to stop them.
+    patient: bool,
 }
 
 impl Members {
@@ -43,7 +47,14 @@ impl Members {
             inspecting: BTreeMap::new(),
             stopping: BTreeMap::new(),
             watches: BTreeMap::new(),
+            settling: BTreeMap::new(),
+            patient: true,
         }
+    }
+
+    /// Everything is to be stopped: no reason to wait for a member to come up.
+    pub(super) fn hurry(&mut self) {
+        self.patient = false;
     }
 
     fn units(&self, group: GroupId) -> Units {
@@ -98,6 +109,7 @@ impl Members {
             handle.abort();
             self.finish(look, Outcome::Unknown("given up: the group is to be stopped".into()));
         }
+        self.settling.remove(&group);
         let (systemd, units) = (self.systemd.clone(), self.units(group));
         let handle = tasks.spawn(async move { End::Finished { op, outcome: units.stop(&systemd).await } });
         // One that was given up is not waited for any more.
@@ -144,16 +156,30 @@ impl Members {
             return;
         }
         self.inspecting.remove(&group);
+        // What is not granted is not ours: its target may well be stopped, and that is no operator's word.
+        let granted = self.places.grant_file(&self.config.group(group).name).exists();
         match seen {
-            Ok(Seen { all_active, any_active }) => {
-                // What is not granted is not ours: its target may well be stopped, and that is no operator's word.
-                if all_active && self.places.grant_file(&self.config.group(group).name).exists() {
+            Ok(Seen { settling: true, .. }) if granted && self.may_settle(group) => {
+                self.finish(op, Outcome::Unknown("a member is in the middle of a restart of its own".into()));
+            }
+            Ok(Seen { all_active, any_active, settling }) => {
+                if !settling {
+                    self.settling.remove(&group);
+                }
+                if all_active && granted {
                     self.watch(group);
                 }
                 self.beat.send(ToBeat::Inspected { op, all_active, any_active });
             }
             Err(error) => self.finish(op, Outcome::Unknown(error.to_string())),
         }
+    }
+
+    /// A restart may take as long as a start.
+    fn may_settle(&mut self, group: GroupId) -> bool {
+        let now = Instant::now();
+        let end = *self.settling.entry(group).or_insert(now + self.config.group(group).timeout_start);
+        self.patient && now < end
     }
 
     fn finish(&self, op: OpId, outcome: Outcome) {
@@ -192,7 +218,7 @@ mod tests {
     use crate::host::orders::{BeatInbox, beat_channel};
 
     const GROUP: GroupId = GroupId(0);
-    const WHOLE: Result<Seen, BusError> = Ok(Seen { all_active: true, any_active: true });
+    const WHOLE: Result<Seen, BusError> = Ok(Seen { all_active: true, any_active: true, settling: false });
 
     /// The bus is not there, so tasks only wait.
     fn members(places: &TempPlaces) -> (Members, JoinSet<End>, BeatInbox) {
@@ -236,5 +262,27 @@ mod tests {
         members.inspected(OpId(2), GROUP, WHOLE);
         assert!(members.watches.contains_key(&GROUP));
         assert!(told(&inbox).iter().all(|message| message.starts_with("Inspected")), "both are answered");
+    }
+
+    #[tokio::test]
+    async fn a_members_own_restart_is_waited_for_as_long_as_a_start_may_take() {
+        let places = TempPlaces::new("members-settling");
+        let (mut members, mut tasks, inbox) = members(&places);
+        let half = || Ok(Seen { all_active: false, any_active: true, settling: true });
+        let mut answer = |members: &mut Members, seen| {
+            members.inspect(&mut tasks, OpId(1), GROUP);
+            members.inspected(OpId(1), GROUP, seen);
+            told(&inbox).pop().unwrap()
+        };
+        assert!(answer(&mut members, half()).contains("Unknown"), "the heart looks again");
+        let end = members.settling[&GROUP];
+        assert!(answer(&mut members, half()).contains("Unknown"));
+        assert_eq!(members.settling[&GROUP], end, "a second look gives no more time");
+        members.settling.insert(GROUP, Instant::now());
+        assert!(answer(&mut members, half()).starts_with("Inspected"), "its time is over");
+        assert!(answer(&mut members, WHOLE).starts_with("Inspected"));
+        assert!(members.settling.is_empty());
+        members.hurry();
+        assert!(answer(&mut members, half()).starts_with("Inspected"), "everything is to be stopped");
     }
 }
