@@ -221,7 +221,7 @@ impl Host {
                     self.check_guards();
                     self.questions.forget_abandoned();
                 }
-                _ = extend_tick.tick() => self.extend_timeout(),
+                _ = extend_tick.tick(), if self.extend_until.is_some() => self.extend_timeout(),
                 // An idle daemon costs nothing.
                 _ = tick.tick(), if self.end_by.is_some() || self.beat.is_behind() => {
                     self.beat.flush();
@@ -260,7 +260,9 @@ impl Host {
                 }
             }
             Ok(End::HostStopping(true)) => self.host_stopping(),
-            Ok(End::HostStopping(false)) => {}
+            // A node that cannot start members must say so before it is asked to.
+            Ok(End::BusGone(true)) => self.check_guards(),
+            Ok(End::HostStopping(false) | End::BusGone(false)) => {}
             Ok(End::Going(going)) => self.go(going),
             Ok(End::Ready) => notify::ready(),
             Ok(End::Reloaded(loaded, asker)) => {
@@ -292,8 +294,10 @@ impl Host {
             Signal::ShutdownQueued => {
                 self.tasks.spawn(tasks::host_stopping(self.scope.systemd.clone()));
             }
-            // The guard tick tells if it stays away.
-            Signal::Disconnected | Signal::UnitChanged { .. } | Signal::JobRemoved { .. } => {}
+            Signal::Disconnected => {
+                self.tasks.spawn(tasks::bus_gone(self.scope.systemd.clone()));
+            }
+            Signal::UnitChanged { .. } | Signal::JobRemoved { .. } => {}
         }
     }
 
