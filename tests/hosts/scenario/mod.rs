@@ -6,6 +6,7 @@ mod cuts;
 mod deaths;
 mod guards;
 mod instruments;
+mod lastresort;
 mod mistakes;
 mod moves;
 mod packets;
@@ -47,6 +48,9 @@ pub fn rows() -> Vec<Row> {
         deaths::row11_killed_at_every_step,
         deaths::row11_daemon_frozen,
         deaths::row11_deaths_in_a_row,
+        lastresort::row11_beaten_owner,
+        lastresort::row11_closed_ways,
+        lastresort::row11_last_resort,
         guards::row12_guards,
         power::row13_cold_start,
         cuts::row14_links_cut_in_turn,
