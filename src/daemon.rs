@@ -251,15 +251,16 @@ fn remember(places: &Places, config: &Arc<Config>, mode: Mode, journal: &Journal
     Ok(Memory { identity: crate::cluster::Identity { incarnation, boot }, machine, saved, held })
 }
 
-/// What both copies of the state say. The one in memory is the newer one; after a death nothing waits for a disk that may be why.
+/// What both copies of the state say. Where the one in memory is whole, it is the newer one: no heartbeat waits long for a disk then, and
+/// after a death nothing does.
 fn recall(places: &Places, config: &Arc<Config>, machine: &Identity, mode: Mode) -> (Saved, Vec<String>) {
     let in_run = Places { state: places.run.clone(), ..places.clone() };
     let (newer, mut notes) = state::load(&in_run, config, machine);
     let good = notes.is_empty() && !newer.groups.is_empty();
     let (mut saved, more) = match mode {
-        Mode::Normal => state::load(places, config, machine),
+        Mode::Normal if !good => state::load(places, config, machine),
         Mode::AfterDeath if good => Default::default(),
-        Mode::AfterDeath => load_in_time(places, config, machine),
+        Mode::Normal | Mode::AfterDeath => load_in_time(places, config, machine),
     };
     notes.extend(more);
     saved.merge(newer);
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_death_a_good_copy_in_memory_is_enough() {
+    fn a_good_copy_in_memory_is_enough() {
         let (places, config) = (TempPlaces::new("recall-run"), Arc::new(config(&["alpha"])));
         stuck_disk(&places);
         let in_run = Places { state: places.run.clone(), ..places.clone() };
@@ -311,6 +312,8 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(recall(&places, &config, &machine(), Mode::AfterDeath), (saved(), vec![]));
         assert!(begun.elapsed() < DISK_PATIENCE / 2, "it waited for the disk");
+        let (found, notes) = recall(&places, &config, &machine(), Mode::Normal);
+        assert_eq!((found, notes.len()), (saved(), 1), "a restart says so, and goes on");
     }
 
     #[test]

@@ -74,6 +74,7 @@ pub fn row11_closed_ways(lab: &Lab) -> Result<String> {
     let started = a_late_network_is_not_waited_for(&pair)?;
     a_lost_bus_is_said(&pair)?;
     a_members_own_restart_costs_nothing(&pair)?;
+    a_stuck_disk_delays_no_restart(&pair)?;
     changed_files_wait_until_what_runs_is_stopped(&pair)?;
     without_the_clusters_file_nobody_is_left_alone(&pair)?;
     pair.never_two_owners()?;
@@ -133,6 +134,21 @@ fn a_members_own_restart_costs_nothing(pair: &Pair) -> Result {
     let moved = pair.watch.changes(VIP);
     ensure!(moved.len() == changes, "the address moved: {:?}", &moved[changes..]);
     ensure!(host.main_pid(NGINX)? == nginx, "nginx was restarted");
+    Ok(())
+}
+
+/// Something waits to be written when the daemon ends.
+fn a_stuck_disk_delays_no_restart(pair: &Pair) -> Result {
+    let owner = pair.settled()?;
+    let host = pair.host(&owner);
+    host.run(&["mkfifo", "/var/lib/hafailover/state.json.new"])?;
+    host.run(&["hafailoverctl", "clear", "web"])?;
+    let begun = Instant::now();
+    host.run(&["systemctl", "restart", "hafailover"])?;
+    let took = begun.elapsed();
+    ensure!(took < Duration::from_secs(2), "the restart waited {took:?} for the disk");
+    host.run(&["rm", "/var/lib/hafailover/state.json.new"])?;
+    ensure!(pair.settled()? == owner, "another owner");
     Ok(())
 }
 
