@@ -1,19 +1,22 @@
 //! Puts a daemon together: configuration, memory, threads. What runs after a daemon's death is the same daemon with one event more.
-//! It decides nothing.
+//! It decides nothing about groups.
+
+mod after_death;
+
+pub use after_death::after_death;
 
 use crate::beat::BeatThread;
-use crate::cluster::{Cluster, Event, Incarnation};
+use crate::cluster::{Cluster, Event, Incarnation, Saved};
 use crate::config::model::Config;
 use crate::config::{self, Paths, Problem};
 use crate::host::address::{ArpSocket, Netlink};
 use crate::host::orders::beat_channel;
 use crate::host::state::{self, Identity, Places};
-use crate::host::systemd::bus::Systemd;
-use crate::host::{self, ExitReason, HostSetup, Mode, clock, deaths, held, lock, realtime, running};
+use crate::host::{self, ExitReason, HostSetup, Mode, clock, deaths, held, lock, realtime, reload, running};
 use crate::journal::{Journal, JournalHandle, Level};
 use crate::perform::Edges;
 use crate::wire::seal::KeySet;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,12 +26,20 @@ use tokio::sync::mpsc;
 
 /// Orders that may wait for the host thread. More than any number of groups can have under way at once.
 const HOST_QUEUE: usize = 512;
+/// A daemon that was killed holds its lock until the kernel is done with it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a disk may take to say what it knows, where the groups wait to be stopped.
+const DISK_PATIENCE: Duration = Duration::from_secs(2);
 /// For the last entries of the journal.
 const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
-/// How long systemd may take to say whether it will start the daemon again.
-const BUS_PATIENCE: Duration = Duration::from_secs(2);
 /// A confirmed stop after the last death has this long beyond the groups' own times; then the host is rebooted.
 const AFTER_DEATH_MARGIN: Duration = Duration::from_secs(20);
+
+/// To standard error, which may be a pipe that nobody reads any more: that must not end what has groups to stop.
+macro_rules! say {
+    ($($text:tt)*) => { drop(writeln!(io::stderr(), $($text)*)) };
+}
+use say;
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +71,7 @@ fn io_fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> Fault {
 pub fn run() -> ExitCode {
     let places = Places::default();
     if deaths::gave_up(&places.run) {
-        eprintln!(
+        say!(
             "hafailoverd died {} times within {:?}; the groups of this host were stopped and it was not started again. \
              See: journalctl -u hafailover; then: systemctl restart hafailover",
             deaths::BUDGET,
@@ -71,124 +82,14 @@ pub fn run() -> ExitCode {
     report(live(&places, Mode::Normal))
 }
 
-/// `hafailoverd --after-death`: runs as `ExecStopPost=` after every end. Where another daemon follows within the restart budget,
-/// it adopts what runs; otherwise everything is stopped, confirmed, and told to the peers, or the host reboots.
-pub fn after_death() -> ExitCode {
-    let places = Places::default();
-    let result = std::env::var("SERVICE_RESULT").unwrap_or_default();
-    let gave_up = std::env::var("EXIT_STATUS").is_ok_and(|status| status == deaths::EXIT_GAVE_UP.to_string());
-    let clean = matches!(result.as_str(), "success" | "exec-condition" | "condition" | "");
-    let job = if clean && !something_held(&places) { Job::None } else { own_job() };
-    let follows = match (clean, job) {
-        (_, Job::Stop) => false,
-        // An end that is no failure is followed only where a restart is under way, or may be.
-        (true, job) => matches!(job, Job::Restart | Job::Unknown),
-        (false, _) => !gave_up && spare_deaths(&places, &result),
-    };
-    if follows || !something_held(&places) {
-        return ExitCode::SUCCESS;
-    }
-    eprintln!("hafailoverd ended ({result}) and no other one follows: stopping what runs here");
-    match live(&places, Mode::AfterDeath) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Somebody else looks after the groups.
-        Err(Fault::Lock(error)) => report(Err(Fault::Lock(error))),
-        Err(fault) => {
-            let _ = report(Err(fault));
-            report(reboot())
-        }
-    }
-}
-
-/// Whether an earlier run in this boot left a group that was not confirmed stopped.
-fn something_held(places: &Places) -> bool {
-    std::fs::read_dir(places.run.join("held")).is_ok_and(|mut files| files.next().is_some())
-}
-
-/// Counts this death. False if the budget is spent; the next start will say so and end.
-fn spare_deaths(places: &Places, result: &str) -> bool {
-    match deaths::record(&places.run, clock::now()) {
-        Ok(deaths) if deaths < deaths::BUDGET => {
-            let (budget, window) = (deaths::BUDGET, deaths::WINDOW);
-            eprintln!(
-                "hafailoverd ended by {result}: death {deaths} of {budget} within {window:?}; what runs here goes on"
-            );
-            return true;
-        }
-        Ok(_) => eprintln!("hafailoverd ended by {result} once too often"),
-        Err(error) => eprintln!("hafailoverd ended by {result}, and its deaths cannot be counted: {error}"),
-    }
-    if let Err(error) = deaths::give_up(&places.run) {
-        eprintln!("cannot note that this node gave up: {error}");
-    }
-    false
-}
-
-/// What systemd is about to do with this unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Job {
-    None,
-    Restart,
-    /// Of this unit, or of the whole host.
-    Stop,
-    /// systemd does not say. The groups run on: their next owner is this host's next daemon, or finds them by the network.
-    Unknown,
-}
-
-fn own_job() -> Job {
-    let ask = async |systemd: Systemd| {
-        if systemd.stopping().await.unwrap_or(false) {
-            return Job::Stop;
-        }
-        match systemd.own_job().await {
-            Ok(None) => Job::None,
-            Ok(Some(job)) if job == "stop" => Job::Stop,
-            Ok(Some(_)) => Job::Restart,
-            Err(_) => Job::Unknown,
-        }
-    };
-    ask_systemd(ask).unwrap_or(Job::Unknown)
-}
-
-/// The last resort: what runs here cannot be confirmed stopped, so this host must end.
-fn reboot() -> Result<(), Fault> {
-    eprintln!("a stop could not be confirmed: rebooting this host, so that another may take its groups");
-    rustix::fs::sync();
-    match ask_systemd(async |systemd| systemd.reboot().await) {
-        Some(Ok(())) => return Ok(()),
-        Some(Err(error)) => eprintln!("the bus does not reboot this host: {error}"),
-        None => eprintln!("the bus does not reboot this host: systemd does not answer"),
-    }
-    // The one process this program starts: systemctl reaches systemd when the bus is dead.
-    match std::process::Command::new("systemctl").args(["reboot", "--force"]).status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Fault::Reboot(status.to_string())),
-        Err(error) => Err(Fault::Reboot(error.to_string())),
-    }
-}
-
-/// `None` if systemd does not answer in time.
-fn ask_systemd<T>(question: impl AsyncFnOnce(Systemd) -> T) -> Option<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let ask = async {
-        let systemd = Systemd::new();
-        tokio::spawn(systemd.clone().keep_connected());
-        while !systemd.connected() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        question(systemd).await
-    };
-    runtime.block_on(async { tokio::time::timeout(BUS_PATIENCE, ask).await.ok() })
-}
-
 fn report(end: Result<(), Fault>) -> ExitCode {
     let Err(fault) = end else { return ExitCode::SUCCESS };
     if let Fault::Configuration(problems) = &fault {
         for problem in problems {
-            eprintln!("{problem}");
+            say!("{problem}");
         }
     }
-    eprintln!("hafailoverd: {fault}");
+    say!("hafailoverd: {fault}");
     // Starting it again would change nothing: RestartPreventExitStatus=.
     if matches!(fault, Fault::Configuration(_)) { ExitCode::from(deaths::EXIT_GAVE_UP) } else { ExitCode::FAILURE }
 }
@@ -203,15 +104,16 @@ fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<(Config, 
     let problems = match config::load(paths, &hostname) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                eprintln!("{warning}");
+                say!("{warning}");
             }
-            running::keep(places, paths, &loaded.config).map_err(io_fault("cannot keep the running configuration"))?;
-            return Ok((loaded.config, loaded.keys, None));
+            let (config, pending) = choose(places, loaded.config);
+            running::keep(places, paths, &config).map_err(io_fault("cannot keep the running configuration"))?;
+            return Ok((config, loaded.keys, pending));
         }
         Err(problems) => problems,
     };
     match running::load(places) {
-        Ok((config, keys)) if something_held(places) => {
+        Ok((config, keys)) if held::any(places) => {
             let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
             let pending = format!("it has mistakes, so what ran before goes on: {}", all.join(" | "));
             Ok((config, keys, Some(pending)))
@@ -220,16 +122,41 @@ fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<(Config, 
     }
 }
 
+/// The new configuration, or the old one while a group runs here that the new one would not stop as a whole.
+fn choose(places: &Places, new: Config) -> (Config, Option<String>) {
+    let held = held::groups(places);
+    if held.is_empty() {
+        return (new, None);
+    }
+    match running::load(places) {
+        Ok((old, _)) => match reload::held_back(&old, &new, &held) {
+            Some(why) => (old, Some(why)),
+            None => (new, None),
+        },
+        Err(error) => {
+            say!("{error}: whether the files still name all that runs here is not known");
+            (new, None)
+        }
+    }
+}
+
+fn paths() -> Paths {
+    let root = std::env::var_os("HAFAILOVER_ROOT").unwrap_or_else(|| "/".into());
+    Paths::under(Path::new(&root))
+}
+
 fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
     std::fs::create_dir_all(&places.run).map_err(io_fault(format!("cannot create {}", places.run.display())))?;
-    let _lock = lock::acquire(&places.run)?;
-    let root = std::env::var("HAFAILOVER_ROOT").unwrap_or_else(|_| "/".into());
+    let _lock = match mode {
+        Mode::Normal => lock::acquire(&places.run)?,
+        Mode::AfterDeath => lock::acquire_within(&places.run, LOCK_PATIENCE)?,
+    };
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
-    let paths = Paths::under(Path::new(&root)).with_credentials(credentials.as_deref().map(Path::new));
+    let paths = paths().with_credentials(credentials.as_deref().map(Path::new));
     let (config, keys, pending) = configuration(places, &paths, mode)?;
     let config = Arc::new(config);
     let journal = Journal::start(config.clone()).map_err(io_fault("cannot start the journal's thread"))?;
-    let memory = remember(places, &config, &journal)?;
+    let memory = remember(places, &config, mode, &journal)?;
     let heart = Cluster::new(config.clone(), memory.identity, &memory.saved, &memory.held, clock::now());
     let netlink = Netlink::open().map_err(io_fault("cannot open netlink (CAP_NET_ADMIN is needed)"))?;
     let arp = ArpSocket::open().map_err(io_fault("cannot open a packet socket (CAP_NET_RAW is needed)"))?;
@@ -292,45 +219,113 @@ fn serve(setup: HostSetup, config: &Config, mode: Mode) -> Result<(), Fault> {
         .build()
         .map_err(io_fault("cannot start the host thread's runtime"))?;
     let longest = config.groups.iter().map(|group| group.timeout_stop).max().unwrap_or_default();
-    let end = runtime.block_on(async {
-        if mode == Mode::Normal {
-            return Some(host::run(setup).await);
-        }
-        tokio::time::timeout(longest + AFTER_DEATH_MARGIN, host::run(setup)).await.ok()
-    });
-    match end {
-        Some(ExitReason::Done | ExitReason::LeftGroups) => {}
-        Some(ExitReason::BeatEnded) => return Err(Fault::BeatEnded),
-        None => {
-            journal.flush(JOURNAL_PATIENCE);
-            return Err(Fault::Unconfirmed);
-        }
-    }
+    let patience = (mode == Mode::AfterDeath).then(|| longest + AFTER_DEATH_MARGIN);
+    let end = runtime.block_on(host::run(setup, patience));
+    // Dropping it would wait for what its threads are busy with, and so for a disk that does not answer.
+    runtime.shutdown_background();
     journal.flush(JOURNAL_PATIENCE);
-    Ok(())
+    match end {
+        ExitReason::Done | ExitReason::LeftGroups => Ok(()),
+        ExitReason::BeatEnded => Err(Fault::BeatEnded),
+        ExitReason::Unconfirmed => Err(Fault::Unconfirmed),
+    }
 }
 
 /// Who this run is, and what earlier runs left.
 struct Memory {
     identity: crate::cluster::Identity,
     machine: Identity,
-    saved: crate::cluster::Saved,
+    saved: Saved,
     held: Vec<crate::cluster::Held>,
 }
 
-fn remember(places: &Places, config: &Config, journal: &JournalHandle) -> Result<Memory, Fault> {
+fn remember(places: &Places, config: &Arc<Config>, mode: Mode, journal: &JournalHandle) -> Result<Memory, Fault> {
     let boot = clock::boot_id().map_err(io_fault("cannot read the kernel's boot id"))?;
     let incarnation = Incarnation(clock::random_u64().map_err(io_fault("no random numbers"))?);
     let machine = Identity::read();
-    let (mut saved, mut notes) = state::load(places, config, &machine);
-    let in_run = Places { state: places.run.clone(), ..places.clone() };
-    let (newer, more) = state::load(&in_run, config, &machine);
-    saved.merge(newer);
-    notes.extend(more);
+    let (saved, mut notes) = recall(places, config, &machine, mode);
     let (held, more) = held::load_held(places, config, boot);
     notes.extend(more);
     for note in notes {
         journal.note(Level::Warning, note);
     }
     Ok(Memory { identity: crate::cluster::Identity { incarnation, boot }, machine, saved, held })
+}
+
+/// What both copies of the state say. Where the one in memory is whole, it is the newer one: no heartbeat waits long for a disk then, and
+/// after a death nothing does.
+fn recall(places: &Places, config: &Arc<Config>, machine: &Identity, mode: Mode) -> (Saved, Vec<String>) {
+    let in_run = Places { state: places.run.clone(), ..places.clone() };
+    let (newer, mut notes) = state::load(&in_run, config, machine);
+    let good = notes.is_empty() && !newer.groups.is_empty();
+    let (mut saved, more) = match mode {
+        Mode::Normal if !good => state::load(places, config, machine),
+        Mode::AfterDeath if good => Default::default(),
+        Mode::Normal | Mode::AfterDeath => load_in_time(places, config, machine),
+    };
+    notes.extend(more);
+    saved.merge(newer);
+    (saved, notes)
+}
+
+fn load_in_time(places: &Places, config: &Arc<Config>, machine: &Identity) -> (Saved, Vec<String>) {
+    let (done, loaded) = std::sync::mpsc::sync_channel(1);
+    let (shown, places, config, machine) =
+        (places.state.display().to_string(), places.clone(), config.clone(), machine.clone());
+    // Nobody waits any more if it is late.
+    std::thread::spawn(move || drop(done.try_send(state::load(&places, &config, &machine))));
+    let late =
+        |_| (Saved::default(), vec![format!("{shown} is not used: it could not be read within {DISK_PATIENCE:?}")]);
+    loaded.recv_timeout(DISK_PATIENCE).unwrap_or_else(late)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{BootId, Epoch, Grant, Order, Record, SavedGroup};
+    use crate::config::model::NodeId;
+    use crate::host::held::tests::{TempPlaces, config};
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+
+    fn machine() -> Identity {
+        Identity { machine_id: "m1".into(), product_uuid: String::new() }
+    }
+
+    fn saved() -> Saved {
+        let record = Record::owned(Grant { epoch: Epoch(4), node: NodeId(0), boot: BootId(1) });
+        let group = SavedGroup { record: Some(record), order: Order { version: 1, stopped: false } };
+        Saved { groups: BTreeMap::from([("web".to_owned(), group)]) }
+    }
+
+    /// A disk that does not answer: nobody ever writes into it.
+    fn stuck_disk(places: &TempPlaces) {
+        let fifo = places.state.join("state.json");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    }
+
+    #[test]
+    fn a_good_copy_in_memory_is_enough() {
+        let (places, config) = (TempPlaces::new("recall-run"), Arc::new(config(&["alpha"])));
+        stuck_disk(&places);
+        let in_run = Places { state: places.run.clone(), ..places.clone() };
+        state::save(&in_run, &config, &machine(), &saved()).unwrap();
+        let begun = Instant::now();
+        assert_eq!(recall(&places, &config, &machine(), Mode::AfterDeath), (saved(), vec![]));
+        assert!(begun.elapsed() < DISK_PATIENCE / 2, "it waited for the disk");
+        let (found, notes) = recall(&places, &config, &machine(), Mode::Normal);
+        assert_eq!((found, notes.len()), (saved(), 1), "a restart says so, and goes on");
+    }
+
+    #[test]
+    fn after_a_death_a_disk_is_asked_no_longer_than_patience_lasts() {
+        let (places, config) = (TempPlaces::new("recall-disk"), Arc::new(config(&["alpha"])));
+        stuck_disk(&places);
+        let (found, notes) = recall(&places, &config, &machine(), Mode::AfterDeath);
+        assert_eq!(found, Saved::default());
+        assert!(notes[0].contains("could not be read"), "{notes:?}");
+        std::fs::remove_file(places.state.join("state.json")).unwrap();
+        state::save(&places, &config, &machine(), &saved()).unwrap();
+        assert_eq!(recall(&places, &config, &machine(), Mode::AfterDeath), (saved(), vec![]), "and used if it answers");
+    }
 }

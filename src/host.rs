@@ -39,7 +39,7 @@ use tasks::{End, Going};
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 /// While something waits that nothing else wakes us for: messages that found no room, the beat thread's last words.
 const TICK: Duration = Duration::from_millis(100);
@@ -89,10 +89,12 @@ pub enum ExitReason {
     LeftGroups,
     /// The beat thread is gone without a word: a fault.
     BeatEnded,
+    /// Patience is at its end, and not everything was confirmed stopped.
+    Unconfirmed,
 }
 
-/// Runs until there is a reason to end. Needs a tokio runtime with time and io.
-pub async fn run(setup: HostSetup) -> ExitReason {
+/// Runs until there is a reason to end, at most for `patience`. Needs a tokio runtime with time and io.
+pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
     let HostSetup { config, keys, inbox, beat, journal, paths, places, progress, moves, mode } = setup;
     let systemd = Systemd::new();
     let (asks, questions) = mpsc::channel(32);
@@ -110,25 +112,34 @@ pub async fn run(setup: HostSetup) -> ExitReason {
         // Cleaning up is nothing else than handing over.
         extend_until: (mode == Mode::AfterDeath).then(|| Instant::now() + hand_over(&config)),
         end_by: None,
+        mode,
         keys,
         beat,
         journal,
         scope,
     };
+    if mode == Mode::AfterDeath {
+        host.members.hurry();
+    }
     let keeper = tokio::spawn(systemd.clone().keep_connected());
     let mut server = None;
     if mode == Mode::Normal {
         server = Some(tokio::spawn(dbus::keep_serving(config, asks, host.journal.clone())));
         host.tasks.spawn(tasks::ready(progress.clone(), systemd));
     }
-    let reason = host.serve(sources, Watchdog::new(progress)).await;
+    let life = host.serve(sources, Watchdog::new(progress));
+    let reason = timeout(patience.unwrap_or(NEVER), life).await.unwrap_or(ExitReason::Unconfirmed);
     keeper.abort();
     server.inspect(|server| server.abort());
-    host.saver.finish(LAST_SAVE).await;
+    // Otherwise the copy in /run is what counts, and no heartbeat goes out meanwhile.
+    if reason == ExitReason::Done {
+        host.saver.finish(LAST_SAVE).await;
+    }
     reason
 }
 
 struct Host {
+    mode: Mode,
     keys: KeySet,
     beat: Beat,
     journal: JournalHandle,
@@ -217,7 +228,7 @@ impl Host {
                     self.check_guards();
                     self.questions.forget_abandoned();
                 }
-                _ = extend_tick.tick() => self.extend_timeout(),
+                _ = extend_tick.tick(), if self.extend_until.is_some() => self.extend_timeout(),
                 // An idle daemon costs nothing.
                 _ = tick.tick(), if self.end_by.is_some() || self.beat.is_behind() => {
                     self.beat.flush();
@@ -255,12 +266,15 @@ impl Host {
                 }
             }
             Ok(End::HostStopping(true)) => self.host_stopping(),
-            Ok(End::HostStopping(false)) => {}
+            // A node that cannot start members must say so before it is asked to.
+            Ok(End::BusGone(true)) => self.check_guards(),
+            Ok(End::HostStopping(false) | End::BusGone(false)) => {}
             Ok(End::Going(going)) => self.go(going),
             Ok(End::Ready) => notify::ready(),
             Ok(End::Reloaded(loaded, asker)) => {
                 let old = self.keys.clone();
-                let answer = reload::apply(*loaded, &self.scope.config, &mut self.keys, &self.beat);
+                let held = held::groups(&self.scope.places);
+                let answer = reload::apply(*loaded, &self.scope.config, &held, &mut self.keys, &self.beat);
                 if self.keys != old {
                     self.keep_keys();
                 }
@@ -286,8 +300,10 @@ impl Host {
             Signal::ShutdownQueued => {
                 self.tasks.spawn(tasks::host_stopping(self.scope.systemd.clone()));
             }
-            // The guard tick tells if it stays away.
-            Signal::Disconnected | Signal::UnitChanged { .. } | Signal::JobRemoved { .. } => {}
+            Signal::Disconnected => {
+                self.tasks.spawn(tasks::bus_gone(self.scope.systemd.clone()));
+            }
+            Signal::UnitChanged { .. } | Signal::JobRemoved { .. } => {}
         }
     }
 
@@ -312,7 +328,8 @@ impl Host {
     }
 
     fn check_guards(&mut self) {
-        if self.guards.begin() {
+        // Nothing is started after a death, and the files are on a disk that may be why.
+        if self.mode == Mode::Normal && self.guards.begin() {
             let (scope, known) = (self.scope.clone(), self.guards.digests());
             self.tasks.spawn(async move { End::Guards(guards::check(scope, known).await) });
         }
@@ -338,6 +355,7 @@ impl Host {
         if going == Going::HostDown {
             self.host_stopping();
         }
+        self.members.hurry();
         // A second SIGTERM asks for nothing new.
         self.extend_until.get_or_insert_with(|| Instant::now() + hand_over(&self.scope.config));
         self.extend_timeout();

@@ -11,7 +11,7 @@ use crate::config::model::Config;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 use tracing::dispatcher::{Dispatch, with_default};
 use tracing_subscriber::layer::SubscriberExt;
@@ -20,8 +20,6 @@ use tracing_subscriber::layer::SubscriberExt;
 const WAITING: usize = 4096;
 /// Where the environment asks for every heartbeat: `HAFAILOVER_LOG=debug`.
 const LEVEL_VARIABLE: &str = "HAFAILOVER_LOG";
-/// How soon a loss is reported when no further entry comes.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// The end that writes. Never waits for anything; cheap to clone.
 #[derive(Clone, Debug)]
@@ -102,23 +100,18 @@ impl JournalHandle {
 }
 
 fn run(receiver: &Receiver<Order>, lost: &AtomicU64, config: &Config, write: fn(&Entry)) {
-    loop {
-        let order = match receiver.recv_timeout(IDLE) {
-            Ok(order) => Some(order),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
+    // What is lost was lost while others waited here, so one of them comes to tell of it: no reason to wake up without an order.
+    while let Ok(order) = receiver.recv() {
         // journald took the entry before this one, so it flows (again): what was lost meanwhile is told first.
         match lost.swap(0, Ordering::Relaxed) {
             0 => {}
             count => write(&Entry::lost(count)),
         }
         match order {
-            Some(Order::Change(change)) => write(&render(&change, config)),
-            Some(Order::Note(level, text)) => write(&Entry::note(level, text)),
+            Order::Change(change) => write(&render(&change, config)),
+            Order::Note(level, text) => write(&Entry::note(level, text)),
             // Nobody waits any more: fine.
-            Some(Order::Flush(done)) => drop(done.try_send(())),
-            None => {}
+            Order::Flush(done) => drop(done.try_send(())),
         }
     }
 }

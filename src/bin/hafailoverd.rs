@@ -1,5 +1,7 @@
 //! `hafailoverd`: the daemon. What it does is in `hafailover::daemon`.
 
+use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -16,21 +18,22 @@ See hafailoverd(8), hafailover.toml(5), hafailoverctl(8).
 ";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // What is no text is no argument of ours.
+    match arguments.iter().map(|word| word.to_str().unwrap_or("?")).collect::<Vec<_>>()[..] {
         [] => hafailover::daemon::run(),
         ["--after-death"] => hafailover::daemon::after_death(),
-        ["--version"] => {
-            println!("hafailoverd {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
-        }
-        ["--help" | "-h"] => {
-            print!("{HELP}");
-            ExitCode::SUCCESS
-        }
+        ["--version"] => print(&format!("hafailoverd {}\n", env!("CARGO_PKG_VERSION"))),
+        ["--help" | "-h"] => print(HELP),
         _ => {
-            eprint!("hafailoverd: unknown arguments\n\n{HELP}");
+            let _ = write!(std::io::stderr(), "hafailoverd: unknown arguments\n\n{HELP}");
             ExitCode::from(2)
         }
     }
+}
+
+/// Whoever closed the pipe has read what they wanted.
+fn print(text: &str) -> ExitCode {
+    let _ = write!(std::io::stdout(), "{text}");
+    ExitCode::SUCCESS
 }

@@ -9,18 +9,23 @@ use std::path::{Path, PathBuf};
 
 /// Writes `held/GROUP`; then makes (`Granted`) or first removes (`Stopping`) the grant file.
 ///
-/// The order matters for a crash in between: what is granted is always held, so the next daemon finds it.
+/// The order matters for a crash in between: what is granted is always held, so the next daemon finds it. What is held without a grant
+/// file is stopping, whatever its note says: a stop must not wait for room in `/run`.
 pub fn hold(places: &Places, group: &str, grant: &Grant, node: &str, phase: HeldPhase) -> io::Result<()> {
     let text =
         format!("epoch={}\nnode={node}\nboot={:016x}\nphase={}\n", grant.epoch.0, grant.boot.0, phase_name(phase));
-    if phase == HeldPhase::Stopping {
-        remove(&places.grant_file(group))?;
+    match phase {
+        HeldPhase::Granted => {
+            replace(&held_file(places, group), &text)?;
+            replace(&places.grant_file(group), &text)
+        }
+        HeldPhase::Stopping => {
+            remove(&places.grant_file(group))?;
+            // The missing grant file says as much; where nothing was ever noted, nothing was started.
+            let _ = replace(&held_file(places, group), &text);
+            Ok(())
+        }
     }
-    replace(&held_file(places, group), &text)?;
-    if phase == HeldPhase::Granted {
-        replace(&places.grant_file(group), &text)?;
-    }
-    Ok(())
 }
 
 /// The group is confirmed stopped.
@@ -29,11 +34,21 @@ pub fn forget(places: &Places, group: &str) -> io::Result<()> {
     remove(&held_file(places, group))
 }
 
+/// The groups that an earlier run in this boot left without having confirmed that they stopped.
+pub fn groups(places: &Places) -> Vec<String> {
+    names(&places.run.join("held"))
+}
+
+/// Whether there is one.
+pub fn any(places: &Places) -> bool {
+    !groups(places).is_empty()
+}
+
 /// What an earlier run in this boot left, sorted by group. What another boot left is removed: nothing of it can run.
 /// Grant files that nothing holds are removed too. Notes say what could not be understood.
 pub fn load_held(places: &Places, config: &Config, boot: BootId) -> (Vec<Held>, Vec<String>) {
     let (mut found, mut notes) = (Vec::new(), Vec::new());
-    for group in names(&places.run.join("held")) {
+    for group in groups(places) {
         match read(places, config, &group) {
             Ok(held) if held.grant.boot == boot => found.push(held),
             Ok(_) => note_error(forget(places, &group), &group, &mut notes),
@@ -62,8 +77,9 @@ fn read(places: &Places, config: &Config, group: &str) -> Result<Held, String> {
     let name = value("node")?;
     let node = config.find_node(name).ok_or_else(|| format!("{name} is no node of this cluster"))?;
     let phase = match value("phase")? {
-        "granted" => HeldPhase::Granted,
-        "stopping" => HeldPhase::Stopping,
+        "granted" if places.grant_file(group).exists() => HeldPhase::Granted,
+        // Its grant was taken back, and there was no room to note that.
+        "granted" | "stopping" => HeldPhase::Stopping,
         other => return Err(format!("phase={other} is unknown")),
     };
     let grant = Grant { epoch: Epoch(epoch), node, boot: BootId(boot) };
@@ -210,6 +226,20 @@ pub(crate) mod tests {
         forget(&places, "web").unwrap();
         forget(&places, "web").unwrap();
         assert_eq!(load_held(&places, &config(&["alpha"]), BOOT), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_grant_is_taken_back_where_there_is_no_room_for_a_note() {
+        let places = TempPlaces::new("held-full");
+        hold(&places, "web", &grant(3, BOOT), "alpha", HeldPhase::Granted).unwrap();
+        // The note is written beside the old one first: where a directory has its name, that fails like a full file system.
+        std::fs::create_dir_all(places.run.join("held/.web")).unwrap();
+        hold(&places, "web", &grant(3, BOOT), "alpha", HeldPhase::Stopping).unwrap();
+        assert!(!places.grant_file("web").exists());
+        let held = Held { group: "web".into(), grant: grant(3, BOOT), phase: HeldPhase::Stopping };
+        assert_eq!(load_held(&places, &config(&["alpha"]), BOOT), (vec![held], vec![]));
+        assert!(hold(&places, "web", &grant(4, BOOT), "alpha", HeldPhase::Granted).is_err(), "a grant needs its note");
+        assert!(!places.grant_file("web").exists());
     }
 
     #[test]

@@ -4,6 +4,9 @@ use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// Held as long as it lives.
 #[derive(Debug)]
@@ -40,8 +43,20 @@ pub fn acquire(run: &Path) -> Result<InstanceLock, LockError> {
         file.rewind()?;
         writeln!(file, "{}", std::process::id())
     };
-    write(&file).map_err(io_error)?;
+    // The lock is what counts, also where /run has no room to say whose it is.
+    let _ = write(&file);
     Ok(InstanceLock { _file: file })
+}
+
+/// Tries again for as long as somebody else has it, up to `patience`.
+pub fn acquire_within(run: &Path, patience: Duration) -> Result<InstanceLock, LockError> {
+    let end = Instant::now() + patience;
+    loop {
+        match acquire(run) {
+            Err(LockError::Held { .. }) if Instant::now() < end => std::thread::sleep(TRY_AGAIN),
+            outcome => return outcome,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -57,5 +72,20 @@ mod tests {
         assert!(refusal.contains(&format!("process {}", std::process::id())), "{refusal}");
         drop(first);
         acquire(&places.run).unwrap();
+    }
+
+    #[test]
+    fn one_that_is_about_to_be_given_back_is_waited_for_and_no_longer() {
+        let places = TempPlaces::new("lock-wait");
+        let first = acquire(&places.run).unwrap();
+        let begun = Instant::now();
+        assert!(matches!(acquire_within(&places.run, TRY_AGAIN * 4), Err(LockError::Held { .. })));
+        assert!(begun.elapsed() >= TRY_AGAIN * 4);
+        let end = std::thread::spawn(move || {
+            std::thread::sleep(TRY_AGAIN * 2);
+            drop(first);
+        });
+        acquire_within(&places.run, Duration::from_secs(60)).unwrap();
+        end.join().unwrap();
     }
 }

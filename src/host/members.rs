@@ -24,9 +24,15 @@ pub(super) struct Members {
     pub(super) paths: Paths,
     /// Starts under way: a stop of the same group ends them.
     starting: BTreeMap<GroupId, (OpId, AbortHandle)>,
+    /// Looks under way: what one finds after the order to stop is old, and must not start a watch.
+    inspecting: BTreeMap<GroupId, (OpId, AbortHandle)>,
     /// Stops under way: nobody waits for that of a target without members, and a start must not be undone by it.
     stopping: BTreeMap<GroupId, (OpId, AbortHandle)>,
     watches: BTreeMap<GroupId, AbortHandle>,
+    /// Groups with a member in the middle of a restart of its own, and until when that is waited for.
+    settling: BTreeMap<GroupId, Instant>,
+    /// Members that are neither up nor down are waited for: not by one that is about to stop them.
+    patient: bool,
 }
 
 impl Members {
@@ -38,9 +44,17 @@ impl Members {
             places,
             paths,
             starting: BTreeMap::new(),
+            inspecting: BTreeMap::new(),
             stopping: BTreeMap::new(),
             watches: BTreeMap::new(),
+            settling: BTreeMap::new(),
+            patient: true,
         }
+    }
+
+    /// Everything is to be stopped: no reason to wait for a member to come up.
+    pub(super) fn hurry(&mut self) {
+        self.patient = false;
     }
 
     fn units(&self, group: GroupId) -> Units {
@@ -91,6 +105,11 @@ impl Members {
             handle.abort();
             self.finish(start, Outcome::Unknown("given up: the group is to be stopped".into()));
         }
+        if let Some((look, handle)) = self.inspecting.remove(&group) {
+            handle.abort();
+            self.finish(look, Outcome::Unknown("given up: the group is to be stopped".into()));
+        }
+        self.settling.remove(&group);
         let (systemd, units) = (self.systemd.clone(), self.units(group));
         let handle = tasks.spawn(async move { End::Finished { op, outcome: units.stop(&systemd).await } });
         // One that was given up is not waited for any more.
@@ -104,9 +123,13 @@ impl Members {
         tasks.spawn(async move { End::Finished { op, outcome: units.verify_stopped(&systemd).await } });
     }
 
-    pub(super) fn inspect(&self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
+    pub(super) fn inspect(&mut self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
         let (systemd, units) = (self.systemd.clone(), self.units(group));
-        tasks.spawn(async move { End::Inspected { op, group, seen: units.inspect(&systemd).await } });
+        let handle = tasks.spawn(async move { End::Inspected { op, group, seen: units.inspect(&systemd).await } });
+        // Its deadline has answered the one before it.
+        if let Some((_, old)) = self.inspecting.insert(group, (op, handle)) {
+            old.abort();
+        }
     }
 
     /// The end of a stop or a verification.
@@ -127,16 +150,36 @@ impl Members {
         self.finish(op, outcome);
     }
 
+    /// A look that was given up meanwhile has been answered already.
     pub(super) fn inspected(&mut self, op: OpId, group: GroupId, seen: Result<Seen, BusError>) {
+        if self.inspecting.get(&group).is_none_or(|(current, _)| *current != op) {
+            return;
+        }
+        self.inspecting.remove(&group);
+        // What is not granted is not ours: its target may well be stopped, and that is no operator's word.
+        let granted = self.places.grant_file(&self.config.group(group).name).exists();
         match seen {
-            Ok(Seen { all_active, any_active }) => {
-                if all_active {
+            Ok(Seen { settling: true, .. }) if granted && self.may_settle(group) => {
+                self.finish(op, Outcome::Unknown("a member is in the middle of a restart of its own".into()));
+            }
+            Ok(Seen { all_active, any_active, settling }) => {
+                if !settling {
+                    self.settling.remove(&group);
+                }
+                if all_active && granted {
                     self.watch(group);
                 }
                 self.beat.send(ToBeat::Inspected { op, all_active, any_active });
             }
             Err(error) => self.finish(op, Outcome::Unknown(error.to_string())),
         }
+    }
+
+    /// A restart may take as long as a start.
+    fn may_settle(&mut self, group: GroupId) -> bool {
+        let now = Instant::now();
+        let end = *self.settling.entry(group).or_insert(now + self.config.group(group).timeout_start);
+        self.patient && now < end
     }
 
     fn finish(&self, op: OpId, outcome: Outcome) {
@@ -165,5 +208,81 @@ async fn fault_by(
             Ok(fault) => return Ok(fault),
             Err(error) => systemd.outlast(error, deadline).await?,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::held::tests::{TempPlaces, config};
+    use crate::host::orders::{BeatInbox, beat_channel};
+
+    const GROUP: GroupId = GroupId(0);
+    const WHOLE: Result<Seen, BusError> = Ok(Seen { all_active: true, any_active: true, settling: false });
+
+    /// The bus is not there, so tasks only wait.
+    fn members(places: &TempPlaces) -> (Members, JoinSet<End>, BeatInbox) {
+        let (beat, inbox) = beat_channel().unwrap();
+        let paths = Paths::under(&places.state);
+        let grant = places.grant_file("db");
+        std::fs::create_dir_all(grant.parent().unwrap()).unwrap();
+        std::fs::write(grant, "").unwrap();
+        let config = Arc::new(config(&["alpha"]));
+        (Members::new(config, Systemd::new(), beat, (*places).clone(), paths), JoinSet::new(), inbox)
+    }
+
+    fn told(inbox: &BeatInbox) -> Vec<String> {
+        inbox.drain().map(|message| format!("{message:?}")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_look_that_ends_after_the_order_to_stop_starts_no_watch() {
+        let places = TempPlaces::new("members-late");
+        let (mut members, mut tasks, inbox) = members(&places);
+        members.inspect(&mut tasks, OpId(1), GROUP);
+        members.stop(&mut tasks, OpId(2), GROUP);
+        let said = told(&inbox);
+        assert!(said.len() == 1 && said[0].contains("OpId(1)") && said[0].contains("Unknown"), "{said:?}");
+        // Its task had ended before it could be given up.
+        members.inspected(OpId(1), GROUP, WHOLE);
+        assert!(members.watches.is_empty(), "what is being stopped was watched");
+        assert_eq!(told(&inbox), Vec::<String>::new(), "it was answered already");
+    }
+
+    #[tokio::test]
+    async fn what_is_whole_is_watched_only_where_it_is_granted() {
+        let places = TempPlaces::new("members-granted");
+        let (mut members, mut tasks, inbox) = members(&places);
+        members.inspect(&mut tasks, OpId(1), GROUP);
+        std::fs::remove_file(places.grant_file("db")).unwrap();
+        members.inspected(OpId(1), GROUP, WHOLE);
+        assert!(members.watches.is_empty(), "somebody else's unit was watched");
+        std::fs::write(places.grant_file("db"), "").unwrap();
+        members.inspect(&mut tasks, OpId(2), GROUP);
+        members.inspected(OpId(2), GROUP, WHOLE);
+        assert!(members.watches.contains_key(&GROUP));
+        assert!(told(&inbox).iter().all(|message| message.starts_with("Inspected")), "both are answered");
+    }
+
+    #[tokio::test]
+    async fn a_members_own_restart_is_waited_for_as_long_as_a_start_may_take() {
+        let places = TempPlaces::new("members-settling");
+        let (mut members, mut tasks, inbox) = members(&places);
+        let half = || Ok(Seen { all_active: false, any_active: true, settling: true });
+        let mut answer = |members: &mut Members, seen| {
+            members.inspect(&mut tasks, OpId(1), GROUP);
+            members.inspected(OpId(1), GROUP, seen);
+            told(&inbox).pop().unwrap()
+        };
+        assert!(answer(&mut members, half()).contains("Unknown"), "the heart looks again");
+        let end = members.settling[&GROUP];
+        assert!(answer(&mut members, half()).contains("Unknown"));
+        assert_eq!(members.settling[&GROUP], end, "a second look gives no more time");
+        members.settling.insert(GROUP, Instant::now());
+        assert!(answer(&mut members, half()).starts_with("Inspected"), "its time is over");
+        assert!(answer(&mut members, WHOLE).starts_with("Inspected"));
+        assert!(members.settling.is_empty());
+        members.hurry();
+        assert!(answer(&mut members, half()).starts_with("Inspected"), "everything is to be stopped");
     }
 }

@@ -20,13 +20,12 @@ impl Saver {
     pub(super) fn start(places: Places, config: Arc<Config>, journal: JournalHandle) -> Saver {
         let (latest, mut states) = watch::channel(None);
         let task = tokio::spawn(async move {
-            let identity = Identity::read();
             let mut failing = false;
             while states.changed().await.is_ok() {
                 let Some(saved) = states.borrow_and_update().clone() else { continue };
-                let (places, config, identity) = (places.clone(), config.clone(), identity.clone());
+                let (places, config) = (places.clone(), config.clone());
                 let shown = places.state.display().to_string();
-                let write = move || state::save(&places, &config, &identity, &saved);
+                let write = move || state::save(&places, &config, &Identity::read(), &saved);
                 let error = match tokio::task::spawn_blocking(write).await {
                     Ok(Ok(())) => None,
                     Ok(Err(error)) => Some(error.to_string()),

@@ -33,6 +33,8 @@ pub(super) enum End {
     Guards(Result<Option<Checked>, BusError>),
     /// Whether the host is going down.
     HostStopping(bool),
+    /// Whether the bus stayed away.
+    BusGone(bool),
     Going(Going),
     /// The beat thread runs, and the bus is there or was waited for.
     Ready,
@@ -52,6 +54,8 @@ pub(super) enum Going {
 
 /// A daemon without a bus can still own addresses and vote: it does not wait for it longer.
 const BUS_PATIENCE: Duration = Duration::from_secs(1);
+/// A restart of the bus is over by then.
+const BUS_RESTART: Duration = Duration::from_secs(2);
 /// systemd answers at once or has other troubles; a stop is what a SIGTERM means without an answer.
 const JOB_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -78,4 +82,9 @@ pub(super) async fn going(systemd: Systemd) -> End {
 
 pub(super) async fn host_stopping(systemd: Systemd) -> End {
     End::HostStopping(systemd.stopping().await.unwrap_or(false))
+}
+
+pub(super) async fn bus_gone(systemd: Systemd) -> End {
+    sleep(BUS_RESTART).await;
+    End::BusGone(!systemd.connected())
 }

@@ -191,10 +191,7 @@ fn of_this_node(change: &Change, config: &Config) -> Option<Entry> {
             entry(Error, 21, &text)
         }
         Change::ConfigPending { what } => {
-            let text = format!(
-                "the configuration on disk differs from the running one: {what}; it takes effect with \
-                 `systemctl restart hafailover`"
-            );
+            let text = format!("the configuration on disk differs from the running one: {what}");
             entry(Notice, 22, &text).map(|entry| entry.reason(what))
         }
         Change::ConfigSettled => entry(Notice, 23, "the configuration on disk is the running one again"),

@@ -6,6 +6,7 @@ mod explain;
 pub mod generator;
 pub mod guard;
 pub mod notify;
+pub mod systemctl;
 mod triggered;
 pub mod units;
 pub mod watch;

@@ -31,6 +31,8 @@ pub struct Units {
 pub struct Seen {
     pub all_active: bool,
     pub any_active: bool,
+    /// It was whole, and a member is in the middle of a restart of its own: neither up nor down.
+    pub settling: bool,
 }
 
 /// How [`Units::start`] ended.
@@ -259,13 +261,13 @@ impl Units {
 
     pub async fn inspect(&self, systemd: &Systemd) -> Result<Seen, BusError> {
         if !self.has_members() {
-            return Ok(Seen { all_active: true, any_active: false });
+            return Ok(Seen { all_active: true, any_active: false, settling: false });
         }
         let states = self.watch(systemd).await?;
-        let all_active = states.iter().all(is_up);
+        let (all_active, settling) = (states.iter().all(is_up), is_settling(&states));
         let states = self.with_triggered(systemd, states).await?;
         let any_active = self.not_stopped(systemd, &states).await?.is_some();
-        Ok(Seen { all_active, any_active })
+        Ok(Seen { all_active, any_active, settling })
     }
 
     /// The group's own units, and behind them what runs because of its members.
@@ -338,6 +340,11 @@ async fn wants(systemd: &Systemd, target: &UnitState, member: &str) -> Result<bo
     let wants = systemd.property(&target.path, UNIT, "Wants").await?;
     // What cannot be read is not held against the member.
     Ok(Vec::<String>::try_from(wants).map_or(true, |wants| wants.iter().any(|wanted| wanted == member)))
+}
+
+/// The target came up after all members, so one that is not up is not of a start that was cut off.
+fn is_settling(states: &[UnitState]) -> bool {
+    is_up(&states[0]) && !states.iter().any(is_down) && !states.iter().all(is_up)
 }
 
 /// Its start was canceled, or it was started and is down again. One that never came (`assert`, `dependency`) was not stopped.
@@ -459,7 +466,23 @@ mod tests {
         // Nobody is asked: there is no bus here.
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let seen = runtime.block_on(Units::of(&config, GroupId(0)).inspect(&Systemd::new()));
-        assert_eq!(seen, Ok(Seen { all_active: true, any_active: false }));
+        assert_eq!(seen, Ok(Seen { all_active: true, any_active: false, settling: false }));
+    }
+
+    #[test]
+    fn a_members_own_restart_settles_but_a_start_that_was_cut_off_does_not() {
+        let (target, up) = (unit("g.target", "active", None), unit("a.service", "active", None));
+        let with = |member: UnitState| is_settling(&[target.clone(), up.clone(), member]);
+        assert!(with(unit("b.service", "activating", None)), "auto-restart");
+        assert!(with(unit("b.service", "active", Some("restart"))));
+        assert!(with(unit("b.service", "inactive", Some("start"))));
+        assert!(with(unit("b.service", "deactivating", None)));
+        assert!(!with(unit("b.service", "active", None)), "it is whole");
+        assert!(!with(unit("b.service", "failed", None)));
+        let waiting = unit("g.target", "inactive", Some("start"));
+        assert!(!is_settling(&[waiting, unit("a.service", "activating", Some("start"))]));
+        let down = [target.clone(), unit("a.service", "inactive", None), unit("b.service", "activating", None)];
+        assert!(!is_settling(&down));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod deaths;
 mod edges;
 mod guards;
 mod instruments;
+mod lastresort;
 mod mistakes;
 mod moves;
 mod packets;
@@ -51,6 +52,9 @@ pub fn rows() -> Vec<Row> {
         steps::row11_killed_at_every_step_of_a_takeover,
         deaths::row11_daemon_frozen,
         deaths::row11_deaths_in_a_row,
+        lastresort::row11_beaten_owner,
+        lastresort::row11_closed_ways,
+        lastresort::row11_last_resort,
         guards::row12_guards,
         guards::row12_not_yet_up,
         edges::row12_takeover_during_a_reload,
