@@ -9,7 +9,8 @@
 //! | [`config`] | `hafailover.toml`, `local.toml`, `authkeys`, the groups' unit drop-ins |
 //! | [`links`] | heartbeat sockets |
 //! | [`host`] | the host thread and everything that touches the host: addresses, systemd, state, clock |
-//! | [`beat`] | the beat thread: links, netlink, timers and the heart; realtime, waits for nobody |
+//! | [`daemon`] | puts the parts together; what follows a daemon's death |
+//! | [`beat`] | the beat thread: links, netlink, timers and the heart; realtime, waits for no other thread, disk or bus |
 //! | [`perform`] | an [`cluster::Action`] to the call on the thread it belongs to; its end to an [`cluster::Event`] |
 //! | [`journal`] | every change, written where it can never block |
 //! | [`dbus`], [`cli`] | `org.hafailover1`, and the command line that speaks to it |
@@ -17,7 +18,7 @@
 //!
 //! The flow of a packet: `links::udp` receives bytes → `wire::open` checks the key and decodes →
 //! `Cluster::fold` puts it into the `view` → `Cluster::decide` expires silence, asks `placement` who
-//! should own each group, `takeover` whether this node may, and `step` what comes next, which `group` words →
+//! should own each group, `takeover` whether this node may, and `step` what comes next, which `group` (start), `stop` and `upkeep` put into
 //! actions → `perform` → netlink, D-Bus, announcements → their ends come back as events.
 
 pub mod beat;

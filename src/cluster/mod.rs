@@ -4,7 +4,8 @@
 //! [`Cluster::decide`] → actions; [`Cluster::next_deadline`] says when to come again at the latest.
 //!
 //! Effects follow from desired against actual, computed afresh in every round; none hangs on a transition. Order of the parts:
-//! `view` (what was heard) → `placement` (who should own) → `takeover` (may this node?) → `step` (what next) → `group` (how).
+//! `view` (what was heard) → `placement` (who should own) → `takeover` (may this node?) → `step` (what next) → `group`,
+//! `stop`, `upkeep` (how). Beside them: `learn` (what peers know), `say` (what they are told), `command` (operators), `describe` (why).
 
 pub mod action;
 mod command;

@@ -1,4 +1,5 @@
-//! The service manager: units over D-Bus, guards by the generator, notifications.
+//! The service manager: units over D-Bus (`bus`, `units`, `watch`, `cgroup`, `triggered`, `explain`), guards written by the `generator` and
+//! checked by `guard`, notifications (`notify`), and `systemctl` where the bus is dead.
 
 pub mod bus;
 pub mod cgroup;
