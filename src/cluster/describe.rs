@@ -5,7 +5,7 @@ use super::grant::{Grant, Order, Record};
 use super::group::Phase;
 use super::placement::Fitness;
 use super::status::{GroupStatus, LinkCounters, LinkPeerStatus, LinkStatus, NodeStatus, SCHEMA, Status};
-use super::takeover::Gate;
+use super::takeover::{Gate, Proof};
 use super::view::{Peer, PeerState};
 use super::{Cluster, Time};
 use crate::config::model::{GroupId, LinkId, NodeId};
@@ -183,13 +183,32 @@ impl Cluster {
                 Fitness::Never => "must not run it",
             };
             let state = self.view.peer(*node).map_or("this node", peer_state);
-            let own =
-                if *node == self.config.me { group.banned.clone().or_else(|| self.unfit_reason(id)) } else { None };
-            let own = own.map_or(String::new(), |reason| format!(": {reason}"));
+            let own = (*node == self.config.me).then(|| self.never_reason(id).or_else(|| self.unfit_reason(id)));
+            let own = own.flatten().map_or(String::new(), |reason| format!(": {reason}"));
             reasons.push(format!("{} ({state}) {fitness}{own}", name(*node)));
         }
+        reasons.extend(self.cause(id));
         reasons.push(self.conclusion(id));
         reasons
+    }
+
+    /// Why this node has what it runs.
+    fn cause(&self, id: GroupId) -> Option<String> {
+        let group = self.group(id);
+        group.claim()?;
+        let me = &self.config.node(self.config.me).name;
+        let Some((proof, from)) = group.because else {
+            return Some(format!("{me} has run it since before this daemon started"));
+        };
+        let from = from.map_or("its owner", |from| &self.config.node(from).name);
+        let cause = match proof {
+            Proof::Fresh => "it had no owner".into(),
+            Proof::Release => format!("{from} had released it"),
+            Proof::Silence => {
+                format!("{from} had been silent for the deadtime on all links, and nobody answered for the addresses")
+            }
+        };
+        Some(format!("{me} started it {} s ago: {cause}", self.now.since(group.started).as_secs()))
     }
 
     fn conclusion(&self, id: GroupId) -> String {

@@ -74,6 +74,8 @@ pub(super) struct Group {
     pub(super) desired: Option<NodeId>,
     /// When it was last started here.
     pub(super) started: Time,
+    /// Why it was, and who had owned it before.
+    pub(super) because: Option<(Proof, Option<NodeId>)>,
     /// Rounds of announcements made since the last start of them.
     pub(super) announced: usize,
     /// Addresses that are being put back.
@@ -100,6 +102,7 @@ impl Group {
             rival: None,
             desired: None,
             started: Time::default(),
+            because: None,
             announced: 0,
             repairs: BTreeMap::new(),
             missing: BTreeMap::new(),
@@ -161,6 +164,7 @@ impl Cluster {
         let group = self.group_mut(id);
         group.phase = Phase::Starting { grant, step: StartStep::Hold, op: Some(op), since };
         group.started = since;
+        group.because = Some((proof, from));
         group.missing.clear();
         group.probing = Probing::default();
         // Where it is still wanted, the network is asked anew at once.

@@ -102,6 +102,10 @@ fn who_has_no_link_at_all_joins_after_initdead_of_the_service_network() {
     heart.fold(Event::Interface { interface: "eth0".into(), up: true });
     heart.decide(millis(500));
     for (at, joined) in [(1499, false), (1500, true)] {
+        while let Some(next) = heart.next_deadline().filter(|next| *next < millis(at)) {
+            heart.begin(next);
+            heart.decide(next);
+        }
         heart.begin(millis(at));
         heart.decide(millis(at));
         assert_eq!(heart.has_joined(), joined, "at {at} ms");
@@ -406,4 +410,76 @@ fn what_is_decided_is_kept_before_it_is_done() {
     let saved = |action: &Action| matches!(action, Action::Save(saved) if saved.groups["web"].order.stopped);
     let revoked = position(&actions, |action| matches!(action, Action::Hold { phase: HeldPhase::Stopping, .. }));
     assert!(position(&actions, saved).is_some() && position(&actions, saved) < revoked, "{actions:?}");
+}
+
+#[test]
+fn a_node_says_why_it_took_a_group_over() {
+    let mut bench = Bench::new(BETA, &[], None);
+    bench.follow(500);
+    assert!(starts(&bench.round(800, vec![])));
+    bench.round(3900, vec![]);
+    let reasons = bench.heart.status().groups[0].reasons.join("; ");
+    assert!(reasons.contains("beta started it 3 s ago: alpha had been silent for the deadtime"), "{reasons}");
+}
+
+#[test]
+fn an_answer_that_may_wait_unread_is_waited_for() {
+    let mut bench = Bench::new(BETA, &[], None);
+    bench.follow(500);
+    // Its question of 799 ms is asked anew by a round that was held up, and the next round is held up for a while too.
+    bench.held_up(790, 1200, vec![]);
+    bench.once(millis(1201), millis(1290), vec![]);
+    assert!(bench.heart.claims(GROUP).is_none(), "the answer may have come at 1202 ms");
+    bench.round(1291, vec![]);
+    let answer = Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] };
+    bench.round(1292, vec![answer]);
+    assert!(bench.heart.claims(GROUP).is_none());
+}
+
+#[test]
+fn what_this_node_released_itself_it_takes_again_only_where_nobody_answers() {
+    for (answered, wanted) in [(false, true), (true, false)] {
+        let mut bench = Bench::new(BETA, &[], Some(Record { released: true, ..owned(BETA, 2) }));
+        bench.until(750);
+        if answered {
+            let answer = Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] };
+            bench.round(750, vec![answer]);
+        }
+        // Late words of a peer that had not taken it when it said them.
+        for at in [800, 810] {
+            bench.banned = true;
+            let says = bench.says(Role::Idle, Some(Record { released: true, ..owned(BETA, 2) }));
+            bench.round(at, vec![says]);
+        }
+        assert_eq!(bench.heart.claims(GROUP).is_some(), wanted, "answered: {answered}");
+    }
+}
+
+#[test]
+fn what_a_node_was_late_by_does_not_shorten_its_joining() {
+    let identity = Identity { incarnation: MINE, boot: BOOT };
+    let mut heart = Cluster::new(Arc::new(config(ALPHA)), identity, &Saved::default(), &[], Time(0));
+    heart.fold(Event::Interface { interface: "eth0".into(), up: true });
+    heart.decide(Time(0));
+    // Its next look was due at 700 ms, and came late.
+    for (at, joined) in [(950, false), (1000, false), (1249, false), (1250, true)] {
+        heart.begin(millis(at));
+        heart.decide(millis(at));
+        assert_eq!(heart.has_joined(), joined, "at {at} ms");
+    }
+}
+
+#[test]
+fn who_slept_does_not_take_a_keeper_for_deaf() {
+    let mut bench = Bench::new(BETA, &[], Some(owned(ALPHA, 1)));
+    let released = Record { released: true, ..owned(ALPHA, 1) };
+    bench.follow(500);
+    bench.banned = true;
+    bench.echo = Some(bench.heart.sequence);
+    let says = bench.says(Role::Idle, Some(released));
+    bench.once(millis(3000), millis(3000), vec![says]);
+    for at in [3110, 3120, 3290] {
+        let says = bench.says(Role::Idle, Some(released));
+        assert!(!starts(&bench.round(at, vec![says])), "at {at} ms nobody could have heard it for a deadtime");
+    }
 }

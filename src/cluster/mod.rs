@@ -175,6 +175,11 @@ impl Cluster {
     fn was_late(&mut self, late: Duration) {
         let now = self.now;
         self.view.late(late, self.config.timing.deadtime);
+        // Joining is listening.
+        if let Some(at) = self.initdead_at.filter(|_| !self.joined) {
+            self.initdead_at = Some(at + late);
+            self.timers.arm(Timer::Initdead, at + late);
+        }
         if late > self.config.timing.keepalive {
             self.ask_again();
         }

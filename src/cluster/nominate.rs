@@ -64,12 +64,12 @@ impl Cluster {
     }
 
     /// A ban from before the operator's last word will be gone when its node hears of that.
-    fn still_banned(&self, id: GroupId, says: PeerGroup) -> bool {
+    pub(super) fn still_banned(&self, id: GroupId, says: PeerGroup) -> bool {
         says.banned && says.order >= self.group(id).order
     }
 
     /// Why this node must not own it.
-    fn never_reason(&self, id: GroupId) -> Option<String> {
+    pub(super) fn never_reason(&self, id: GroupId) -> Option<String> {
         let group = self.group(id);
         if !self.config.group(id).nodes.contains(&self.config.me) {
             return Some("not among its Nodes=".into());

@@ -68,7 +68,11 @@ impl Cluster {
         if slept && unheard {
             return Gate::Wait("this node was asleep and listens for a deadtime first".into());
         }
-        if group.addresses.is_empty() || (proof == Proof::Release && !unheard) {
+        // What a peer released in this node's favour needs no further question; what this node released itself does, where
+        // somebody answered since: he may have taken it meanwhile, and not be heard saying so yet.
+        let given = self.group(id).record.is_some_and(|record| record.grant.node != self.config.me);
+        let released = proof == Proof::Release && !unheard && (given || !self.answered_lately(id));
+        if group.addresses.is_empty() || released {
             return Gate::Start(proof);
         }
         self.network_gate(id, proof)
@@ -136,7 +140,7 @@ impl Cluster {
     }
 
     fn silent_for_deadtime(&self, node: NodeId) -> bool {
-        self.view.peer(node).is_none_or(|peer| self.now.since(peer.last_heard) >= self.config.timing.deadtime)
+        self.view.peer(node).is_none_or(|peer| self.read_at.since(peer.last_heard) >= self.config.timing.deadtime)
     }
 
     /// It said goodbye, but not that nothing of the group is there.
@@ -147,8 +151,9 @@ impl Cluster {
 
     /// It released the group, is banned from it, and has not heard this node for a deadtime.
     fn given_up(&self, id: GroupId, node: NodeId) -> bool {
-        let banned = self.view.says(node, id).is_some_and(|says| says.banned && says.role == Role::Idle);
-        let deaf = self.view.peer(node).is_some_and(|peer| peer.deaf_for(self.now) >= self.config.timing.deadtime);
+        let banned =
+            self.view.says(node, id).is_some_and(|says| self.still_banned(id, says) && says.role == Role::Idle);
+        let deaf = self.view.peer(node).is_some_and(|peer| peer.deaf_for(self.read_at) >= self.config.timing.deadtime);
         banned && deaf && self.group(id).record.is_some_and(|record| record.released)
     }
 
@@ -167,16 +172,11 @@ impl Cluster {
     }
 
     /// What neighbours answered to the probe.
+    /// An answer to the last question may wait that came since this round began to read: what counts is its beginning.
     fn network_gate(&self, id: GroupId, proof: Proof) -> Gate {
         let probing = &self.group(id).probing;
-        let Some(asked) = probing.asked else {
-            return Gate::Wait("the network is being asked for its addresses".into());
-        };
-        if self.now.since(asked) < self.answer_wait() {
-            return Gate::Wait("the network is being asked for its addresses".into());
-        }
-        match probing.answer {
-            Some((at, index, mac)) if self.now.since(at) < self.config.timing.deadtime => {
+        match probing.answer.filter(|_| self.answered_lately(id)) {
+            Some((_, index, mac)) => {
                 let address = self.config.group(id).addresses[index].address;
                 let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
                 Gate::Blocked(format!(
@@ -184,8 +184,16 @@ impl Cluster {
                      or switch that host off"
                 ))
             }
-            _ => Gate::Start(proof),
+            None if probing.asked.is_some_and(|asked| self.read_at.since(asked) >= self.answer_wait()) => {
+                Gate::Start(proof)
+            }
+            None => Gate::Wait("the network is being asked for its addresses".into()),
         }
+    }
+
+    /// Somebody answered for an address within the last deadtime.
+    fn answered_lately(&self, id: GroupId) -> bool {
+        self.group(id).probing.answer.is_some_and(|(at, ..)| self.read_at.since(at) < self.config.timing.deadtime)
     }
 
     fn answer_wait(&self) -> Duration {
@@ -196,10 +204,9 @@ impl Cluster {
     /// Asks the network from warntime on, every keepalive, for what this node may have to take.
     pub(super) fn probe(&mut self, id: GroupId) {
         if !self.probe_wanted(id) {
-            if self.group(id).probing != Probing::default() {
-                self.group_mut(id).probing = Probing::default();
+            // An answer counts for its deadtime.
+            if self.group_mut(id).probing.asked.take().is_some() {
                 self.timers.disarm(Timer::Probe(id));
-                self.timers.disarm(Timer::ProbeAnswer(id));
             }
             return;
         }

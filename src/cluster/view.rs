@@ -178,6 +178,10 @@ impl View {
         self.woke = now;
         for peer in self.peers.values_mut() {
             peer.lateness = Duration::ZERO;
+            // It said nothing either, so nobody could show that he heard.
+            if let Some(current) = &mut peer.current {
+                current.risen = now;
+            }
         }
     }
 

@@ -86,8 +86,8 @@ pub struct Daemon {
     pub wake_at: Option<Nanos>,
     /// It has read, and is held up before it decides.
     pub deciding: bool,
-    /// Since when something waits that it has not read.
-    pub unread_since: Option<Nanos>,
+    /// Since when something waits that it has not read, by its own clock.
+    pub unread_since: Option<Time>,
 }
 
 /// What a step of a host brings about later.

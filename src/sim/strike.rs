@@ -116,6 +116,19 @@ impl World {
         self.tell(host, Event::Command { request, command });
     }
 
+    /// What a daemon missed while it was away, or before it ran.
+    pub fn compare(&mut self) {
+        for host in 0..NODES {
+            for group in 0..self.scenario.groups() {
+                let should = self.hosts[host].daemon.as_ref().is_some_and(|it| it.cluster.has_its_addresses(id(group)));
+                let missing = self.hosts[host].real[group].addresses.iter().position(|here| !here);
+                if let (true, Some(index)) = (should, missing) {
+                    self.tell(host, Event::AddressLost { group: id(group), index });
+                }
+            }
+        }
+    }
+
     /// Packets of earlier are sent again.
     fn replay(&mut self, to: usize, span: Nanos) {
         for _ in 0..20 {

@@ -125,7 +125,9 @@ impl World {
     /// What no proof excuses: packets that waited to be read, and a peer that is heard and has other files.
     fn may_decide(&self, host: usize, group: usize, silence: Nanos) -> Result<(), Violation> {
         let daemon = self.hosts[host].daemon.as_ref();
-        let waited = daemon.and_then(|daemon| daemon.unread_since).map_or(0, |since| self.now - since);
+        let clock = self.hosts[host].clock(self.now);
+        let waited =
+            daemon.and_then(|daemon| daemon.unread_since).map_or(0, |since| clock.since(since).as_nanos() as Nanos);
         let keepalive = self.scenario.keepalive();
         let unread = (waited > keepalive).then(|| format!("with packets unread for {} ms", waited / MS));
         let ears = self.watch.ears[host];

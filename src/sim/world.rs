@@ -17,6 +17,8 @@ use std::rc::Rc;
 
 /// How often the world is looked at while it should rest.
 const LOOK: Nanos = 50 * MS;
+/// How often a daemon looks whether its addresses are there.
+const COMPARE: Nanos = 3 * SECOND;
 /// What a socket keeps for a daemon that does not read.
 const SOCKET_ROOM: usize = 200;
 
@@ -86,6 +88,8 @@ pub enum Happening {
     Usurp,
     Heal,
     Look,
+    /// A daemon compares the host's addresses with what should be there, which it does now and then.
+    Compare,
 }
 
 #[derive(Debug)]
@@ -159,6 +163,7 @@ impl World {
         }
         world.at(world.scenario.heal, Happening::Heal);
         world.at(world.scenario.settled, Happening::Look);
+        world.at(COMPARE, Happening::Compare);
         world
     }
 
@@ -254,6 +259,10 @@ impl World {
                 self.ownership(host);
             }
             Happening::Heal => self.heal(),
+            Happening::Compare => {
+                self.compare();
+                self.at(self.now + COMPARE, Happening::Compare);
+            }
             Happening::Look => {
                 self.look();
                 self.at(self.now + LOOK, Happening::Look);
@@ -278,13 +287,13 @@ impl World {
 
     /// An event reaches the daemon, or waits for it.
     pub fn tell(&mut self, host: usize, event: Event) {
-        let runs = self.hosts[host].runs(self.now);
+        let (runs, clock) = (self.hosts[host].runs(self.now), self.hosts[host].clock(self.now));
         let Some(daemon) = &mut self.hosts[host].daemon else { return };
         if runs {
             self.round(host, vec![event]);
         } else if !matches!(event, Event::Heartbeat { .. }) || daemon.inbox.len() < SOCKET_ROOM {
             if matches!(event, Event::Heartbeat { .. }) {
-                daemon.unread_since.get_or_insert(self.now);
+                daemon.unread_since.get_or_insert(clock);
             }
             daemon.inbox.push(event);
         }
