@@ -51,6 +51,9 @@ install: all
 	install -D -m 644 packaging/org.hafailover1.conf \
 		$(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.hafailover1.conf
 	install -D -m 644 packaging/hafailover.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/hafailover.catalog
+	install -D -m 644 packaging/firewalld/hafailover.xml \
+		$(DESTDIR)$(PREFIX)/lib/firewalld/services/hafailover.xml
+	install -D -m 644 packaging/ufw/hafailover $(DESTDIR)/etc/ufw/applications.d/hafailover
 	for page in $(wildcard build/man/*); do \
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; \
 	done
