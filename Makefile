@@ -50,9 +50,17 @@ install: all
 	done
 	install -D -m 644 packaging/org.hafailover1.conf \
 		$(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.hafailover1.conf
+	install -D -m 644 packaging/hafailover.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/hafailover.catalog
+	install -D -m 644 packaging/firewalld/hafailover.xml \
+		$(DESTDIR)$(PREFIX)/lib/firewalld/services/hafailover.xml
+	install -D -m 644 packaging/ufw/hafailover $(DESTDIR)/etc/ufw/applications.d/hafailover
 	for page in $(wildcard build/man/*); do \
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; \
 	done
+	@# A package's own scripts do this where it is installed. Only explanations depend on it, so it fails nothing.
+	@if [ -z "$(DESTDIR)" ] && command -v journalctl >/dev/null; then \
+		journalctl --update-catalog || echo "journalctl -x will not explain hafailover's entries"; \
+	fi
 
 demo: needs build
 	$(CARGO) test --locked --quiet --test hosts -- demo

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::model::LinkConfig;
 use crate::host::held::tests::config as plain_config;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn config() -> Config {
     let mut config = plain_config(&["alpha", "beta"]);
@@ -130,4 +130,56 @@ fn a_restarted_daemon_is_told_from_a_healed_network() {
     };
     assert!(of(true).text.contains("restarted"));
     assert!(of(false).text.contains("not dead"));
+}
+
+/// What `journalctl -x` shows.
+const CATALOG: &str = include_str!("../../packaging/hafailover.catalog");
+
+/// Header and text by MESSAGE_ID. As journald reads it, an entry begins after an empty line only.
+fn catalog() -> BTreeMap<String, (&'static str, &'static str)> {
+    let mut entries = BTreeMap::new();
+    // A comment stands before the first one.
+    for entry in CATALOG.split("\n\n-- ").skip(1) {
+        let (id, rest) = entry.split_once('\n').expect("an id on a line of its own");
+        let (header, text) = rest.split_once("\n\n").expect("an empty line after the header");
+        assert!(entries.insert(id.to_owned(), (header, text)).is_none(), "{id} is explained twice");
+    }
+    entries
+}
+
+/// The journal's names of the fields that are set.
+fn names(fields: &Fields) -> Vec<&'static str> {
+    let Fields { group, node, peer, link, reason, proof, epoch } = fields;
+    let all = [
+        ("HAFAILOVER_GROUP", group.is_some()),
+        ("HAFAILOVER_NODE", node.is_some()),
+        ("HAFAILOVER_PEER", peer.is_some()),
+        ("HAFAILOVER_LINK", link.is_some()),
+        ("HAFAILOVER_REASON", reason.is_some()),
+        ("HAFAILOVER_PROOF", proof.is_some()),
+        ("HAFAILOVER_EPOCH", epoch.is_some()),
+    ];
+    all.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
+}
+
+#[test]
+fn the_catalog_explains_every_message_id_and_no_other() {
+    let (config, catalog) = (config(), catalog());
+    // Not every start has a former owner.
+    let fresh = Change::GroupStarting { group: GroupId(1), epoch: Epoch(7), from: None, proof: Proof::Fresh };
+    let rendered = every_change().into_iter().chain([fresh]).map(|change| render(&change, &config));
+    let mut written = BTreeSet::new();
+    for entry in rendered.chain([Entry::lost(1)]) {
+        let id = format!("{:032x}", entry.message_id.expect("a MESSAGE_ID"));
+        let (header, text) = *catalog.get(&id).unwrap_or_else(|| panic!("{id} is not explained: {}", entry.text));
+        assert!(header.starts_with("Subject: "), "{id}: {header}");
+        assert!(text.lines().filter(|line| !line.is_empty()).count() >= 2, "{id}: {text}");
+        let set = names(&entry.fields);
+        for field in header.split('@').skip(1).step_by(2).chain(text.split('@').skip(1).step_by(2)) {
+            assert!(set.contains(&field), "{id}: the entry has no {field}: {}", entry.text);
+        }
+        written.insert(id);
+    }
+    let unknown: Vec<_> = catalog.keys().filter(|id| !written.contains(*id)).collect();
+    assert!(unknown.is_empty(), "explained, but never written: {unknown:?}");
 }
