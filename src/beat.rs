@@ -212,8 +212,9 @@ impl BeatThread {
         let config = self.edges.config.clone();
         for id in config.group_ids() {
             for (index, vip) in config.group(id).addresses.iter().enumerate().filter(|(_, vip)| concerned(vip)) {
-                let missing = self.edges.netlink.interface(&vip.interface).is_some() && !self.edges.netlink.has(vip);
-                if missing && self.heart.has_its_addresses(id) {
+                let netlink = &self.edges.netlink;
+                let gone = !netlink.has(vip) || self.heart.misses(id, index);
+                if netlink.interface(&vip.interface).is_some() && gone && self.heart.has_its_addresses(id) {
                     self.heart.fold(Event::AddressLost { group: id, index });
                 }
             }

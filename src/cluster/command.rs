@@ -175,7 +175,7 @@ impl Cluster {
             Waiting::Started { .. } => match (running, &group.blocked) {
                 (Some(owner), _) => Some(Answer::Done(format!("{name} runs on {}", node(owner)))),
                 // A peer that has not heard the order may still say what it forbids.
-                (None, Some(reason)) if self.order_heard(id) => {
+                (None, Some(reason)) if self.order_heard(id) && !self.timers.armed(Timer::StartAgain(id)) => {
                     Some(Answer::Failed(format!("{name} does not start: {reason}")))
                 }
                 _ => None,

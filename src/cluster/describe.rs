@@ -204,6 +204,9 @@ impl Cluster {
         let cause = match proof {
             Proof::Fresh => "it had no owner".into(),
             Proof::Release => format!("{from} had released it"),
+            Proof::Silence if self.config.group(id).addresses.is_empty() => {
+                format!("{from} had been silent for the deadtime on all links")
+            }
             Proof::Silence => {
                 format!("{from} had been silent for the deadtime on all links, and nobody answered for the addresses")
             }

@@ -121,95 +121,6 @@ fn without_any_carrier_nobody_joins() {
     assert!(!heart.has_joined());
 }
 
-fn with_member() -> Config {
-    let mut config = config(ALPHA);
-    config.groups[0].members = vec!["db.service".into()];
-    config
-}
-
-fn owner_with_member() -> Bench {
-    let mut bench = Bench::with(with_member(), &[], None);
-    let ready = Event::Guard { group: GROUP, fault: None };
-    assert!(starts(&bench.round(1000, vec![ready])));
-    bench.keep(1000, 1500);
-    bench
-}
-
-fn claims_more(bench: &mut Bench) -> Event {
-    bench.says(Role::Running, Some(owned(BETA, 7)))
-}
-
-#[test]
-fn a_note_that_cannot_be_written_stops_no_stop_and_releases_nothing() {
-    let mut bench = Bench::owner(config(ALPHA));
-    bench.ends = |action| match action {
-        Action::Hold { phase: HeldPhase::Stopping, .. } => Some(Outcome::Failed("no room".into())),
-        _ => None,
-    };
-    let stop = Event::Command { request: RequestId(1), command: Command::Stop { group: GROUP } };
-    let actions = bench.round(1600, vec![stop]);
-    assert!(position(&actions, |action| matches!(action, Action::RemoveAddresses { .. })).is_some(), "{actions:?}");
-    assert_eq!(bench.heart.role(GROUP), Role::Stopping);
-    bench.ends = |_| None;
-    let actions = bench.round(2700, vec![]);
-    assert!(reports(&actions, |change| matches!(change, Change::GroupReleased { .. })), "{actions:?}");
-}
-
-#[test]
-fn a_beaten_owner_lets_its_addresses_go_first_even_if_its_members_do_not_stop() {
-    let mut bench = owner_with_member();
-    bench.ends = |action| match action {
-        Action::StopMembers { .. } => Some(Outcome::Unknown("it hangs".into())),
-        _ => None,
-    };
-    let claim = claims_more(&mut bench);
-    let actions = bench.round(1600, vec![claim]);
-    let addresses = position(&actions, |action| matches!(action, Action::RemoveAddresses { .. }));
-    let members = position(&actions, |action| matches!(action, Action::StopMembers { .. }));
-    assert!(addresses.is_some() && addresses < members, "{actions:?}");
-}
-
-#[test]
-fn a_stop_that_another_node_overtakes_lets_its_addresses_go() {
-    let mut bench = owner_with_member();
-    bench.ends = |action| match action {
-        Action::StopMembers { .. } => Some(Outcome::Unknown("it hangs".into())),
-        _ => None,
-    };
-    let removed = |action: &Action| matches!(action, Action::RemoveAddresses { .. });
-    assert_eq!(position(&bench.round(1600, vec![Event::Leave]), removed), None);
-    let claim = claims_more(&mut bench);
-    assert!(position(&bench.round(1700, vec![claim]), removed).is_some());
-}
-
-#[test]
-fn an_ordinary_stop_ends_members_before_addresses() {
-    let mut bench = owner_with_member();
-    let actions = bench.round(1600, vec![Event::Leave]);
-    let addresses = position(&actions, |action| matches!(action, Action::RemoveAddresses { .. }));
-    let members = position(&actions, |action| matches!(action, Action::StopMembers { .. }));
-    assert!(members.is_some() && members < addresses, "{actions:?}");
-}
-
-#[test]
-fn a_higher_record_under_which_nothing_runs_stops_nobody() {
-    let mut bench = Bench::owner(config(ALPHA));
-    let released = Record { released: true, ..owned(BETA, 7) };
-    let says = bench.says(Role::Idle, Some(released));
-    let actions = bench.round(1600, vec![says]);
-    assert!(!stops(&actions), "{actions:?}");
-    assert_eq!(bench.heart.claims(GROUP).map(|grant| (grant.node, grant.epoch)), Some((ALPHA, Epoch(8))));
-    assert_eq!(bench.heart.record(GROUP).map(|record| record.grant), bench.heart.claims(GROUP));
-}
-
-#[test]
-fn a_higher_record_that_was_given_to_another_stops_this_one() {
-    let mut bench = Bench::owner(config(ALPHA));
-    let given = Record { released: true, heir: Some(BETA), ..owned(BETA, 7) };
-    let says = bench.says(Role::Idle, Some(given));
-    assert!(stops(&bench.round(1600, vec![says])));
-}
-
 #[test]
 fn a_keeper_that_no_longer_may_own_it_is_asked_about_too() {
     let mut config = config(ALPHA);
@@ -230,43 +141,6 @@ fn a_goodbye_that_leaves_the_group_open_is_no_release() {
     assert!(!starts(&bench.round(500, vec![says])));
     assert!(!starts(&bench.round(799, vec![])));
     assert!(starts(&bench.round(950, vec![])), "after its silence, and a question to the network");
-}
-
-#[test]
-fn a_member_that_fails_in_the_moment_its_start_ends_is_seen() {
-    let mut bench = Bench::with(with_member(), &[], None);
-    bench.ends = |action| match action {
-        // Answered below, in one round with the failure.
-        Action::StartMembers { .. } => Some(Outcome::Inspected(Actual::default())),
-        _ => None,
-    };
-    let ready = Event::Guard { group: GROUP, fault: None };
-    let actions = bench.round(1000, vec![ready]);
-    let started = actions.iter().find_map(|action| match action {
-        Action::StartMembers { op, .. } => Some(*op),
-        _ => None,
-    });
-    let done = Event::Finished { op: started.expect("it starts"), outcome: Outcome::Done };
-    let down = Event::MemberDown { group: GROUP, unit: "db.service".into(), reason: "exit 1".into() };
-    assert!(stops(&bench.round(1010, vec![done, down])));
-}
-
-#[test]
-fn a_beaten_owner_that_is_heard_again_announces_nothing() {
-    let mut bench = Bench::owner(config(ALPHA));
-    bench.round(6000, vec![]);
-    let claim = claims_more(&mut bench);
-    let actions = bench.round(6001, vec![claim]);
-    assert!(stops(&actions) && position(&actions, |action| matches!(action, Action::Announce { .. })).is_none());
-}
-
-#[test]
-fn who_slept_announces_nothing_before_it_has_listened() {
-    let mut bench = Bench::owner(config(ALPHA));
-    // Its announcements go on for some seconds, and a pause comes in between.
-    let actions = bench.once(millis(6000), millis(6000), Vec::new());
-    assert!(reports(&actions, |change| matches!(change, Change::Slept { .. })), "{actions:?}");
-    assert_eq!(position(&actions, |action| matches!(action, Action::Announce { .. })), None);
 }
 
 #[test]
@@ -303,18 +177,6 @@ fn a_keeper_that_is_banned_and_deaf_does_not_hold_the_group_for_ever() {
 }
 
 #[test]
-fn a_start_that_never_ends_is_left_to_the_other_node() {
-    let mut bench = Bench::with(with_member(), &[], Some(Record { released: true, ..owned(ALPHA, 1) }));
-    bench.ends = |action| match action {
-        Action::StartMembers { .. } => Some(Outcome::Unknown("the bus does not answer".into())),
-        _ => None,
-    };
-    bench.round(50, vec![Event::Guard { group: GROUP, fault: None }]);
-    bench.keep(100, 700);
-    assert_eq!(bench.heart.record(GROUP).and_then(|record| record.heir), Some(BETA));
-}
-
-#[test]
 fn an_operators_start_is_not_answered_by_a_ban_that_it_lifts() {
     let mut bench = Bench::new(ALPHA, &[], Some(Record { released: true, ..owned(ALPHA, 1) }));
     bench.round(10, vec![Event::Interface { interface: "eth0".into(), up: false }]);
@@ -324,15 +186,6 @@ fn an_operators_start_is_not_answered_by_a_ban_that_it_lifts() {
     let actions = bench.round(510, vec![start]);
     let refused = |action: &Action| matches!(action, Action::Reply { answer: Answer::Failed(_), .. });
     assert_eq!(position(&actions, refused), None, "{actions:?}");
-}
-
-#[test]
-fn a_host_that_goes_down_says_so() {
-    let mut bench = Bench::owner(config(ALPHA));
-    bench.round(1600, vec![Event::HostStopping]);
-    bench.round(3000, vec![]);
-    let blocked = bench.heart.status().groups[0].reasons.join(" ");
-    assert!(blocked.contains("alpha: this host is going down"), "{blocked}");
 }
 
 #[test]
@@ -368,48 +221,6 @@ fn a_silence_that_a_copy_put_off_is_not_this_nodes_lateness() {
     assert!(before < next, "the end of its warntime, then the next heartbeat");
     bench.heart.begin(next.expect("a heartbeat is due"));
     assert_eq!(bench.heart.view.peers[&ALPHA].lateness, Duration::ZERO);
-}
-
-#[test]
-fn the_end_of_a_target_that_runs_elsewhere_is_no_operators_word() {
-    let mut bench = Bench::new(BETA, &[], None);
-    bench.follow(500);
-    bench.round(510, vec![Event::TargetStopped { group: GROUP }]);
-    assert!(!bench.heart.operator_order(GROUP).stopped);
-    let mut bench = Bench::owner(config(ALPHA));
-    bench.round(1510, vec![Event::TargetStopped { group: GROUP }]);
-    assert!(bench.heart.operator_order(GROUP).stopped);
-}
-
-#[test]
-fn an_address_that_cannot_be_put_back_is_told_once_and_moves_the_group() {
-    let mut bench = Bench::owner(config(ALPHA));
-    bench.ends = |action| match action {
-        Action::RepairAddress { .. } => Some(Outcome::Failed("it is on eth1".into())),
-        _ => None,
-    };
-    let lost = || Event::AddressLost { group: GROUP, index: 0 };
-    let told = |change: &Change| matches!(change, Change::AddressNotRepaired { .. });
-    bench.flags.joined = false;
-    let says = bench.says(Role::Idle, bench.heart.record(GROUP));
-    let actions = bench.round(1510, vec![says, lost()]);
-    assert!(reports(&actions, told) && !reports(&actions, |change| matches!(change, Change::AddressRepaired { .. })));
-    assert!(!stops(&actions), "nobody else is ready");
-    assert!(!reports(&bench.round(1520, vec![lost()]), told));
-    bench.flags.joined = true;
-    assert!(stops(&bench.keep(1600, 1600)));
-    bench.keep(1700, 1700);
-    assert_eq!(bench.heart.record(GROUP).and_then(|record| record.heir), Some(BETA));
-}
-
-#[test]
-fn what_is_decided_is_kept_before_it_is_done() {
-    let mut bench = Bench::owner(config(ALPHA));
-    let stop = Event::Command { request: RequestId(1), command: Command::Stop { group: GROUP } };
-    let actions = bench.round(1600, vec![stop]);
-    let saved = |action: &Action| matches!(action, Action::Save(saved) if saved.groups["web"].order.stopped);
-    let revoked = position(&actions, |action| matches!(action, Action::Hold { phase: HeldPhase::Stopping, .. }));
-    assert!(position(&actions, saved).is_some() && position(&actions, saved) < revoked, "{actions:?}");
 }
 
 #[test]
@@ -484,4 +295,47 @@ fn who_slept_does_not_take_a_keeper_for_deaf() {
         let actions = bench.round(at, vec![says]);
         assert!(!starts(&actions), "at {at} ms nobody could have heard it for a deadtime");
     }
+}
+
+#[test]
+fn a_sleep_that_follows_a_flooded_round_is_a_sleep() {
+    let mut bench = Bench::new(BETA, &[], None);
+    bench.follow(500);
+    bench.heart.begin(millis(510));
+    bench.heart.leave_unread();
+    bench.heart.decide(millis(510));
+    bench.heart.begin(millis(9000));
+    bench.heart.leave_unread();
+    let actions = bench.heart.decide(millis(9000));
+    assert!(reports(&actions, |change| matches!(change, Change::Slept { .. })), "{actions:?}");
+    assert!(!reports(&actions, |change| matches!(change, Change::NodeLost { .. })), "{actions:?}");
+}
+
+#[test]
+fn own_lateness_is_nobodys_deafness() {
+    let mut bench = Bench::new(BETA, &[], Some(owned(ALPHA, 1)));
+    let released = Record { released: true, ..owned(ALPHA, 1) };
+    bench.follow(500);
+    bench.banned = true;
+    bench.echo = Some(bench.heart.sequence - 1);
+    // Due at 600 ms and late by less than a deadtime.
+    let says = bench.says(Role::Idle, Some(released));
+    bench.once(millis(850), millis(850), vec![says]);
+    let says = bench.says(Role::Idle, Some(released));
+    let actions = bench.round(950, vec![says]);
+    assert!(!starts(&actions), "it can have heard nothing between 600 and 850 ms");
+}
+
+#[test]
+fn a_stop_ends_the_start_of_a_target_that_is_there_for_show() {
+    let mut bench = Bench::with(config(ALPHA), &[], None);
+    bench.ends = |action| match action {
+        Action::StartMembers { .. } => Some(Outcome::Inspected(Actual::default())),
+        _ => None,
+    };
+    // As a job that has not ended: its answer finds nobody.
+    assert!(starts(&bench.round(1000, vec![])));
+    bench.heart.groups[0].target = Some(OpId(999));
+    let actions = bench.round(1010, vec![Event::Leave]);
+    assert!(position(&actions, |action| matches!(action, Action::StopMembers { .. })).is_some(), "{actions:?}");
 }

@@ -35,7 +35,7 @@ pub use status::Status;
 pub use time::Time;
 pub use view::Heard;
 
-use crate::config::model::{Config, GroupId, LinkId};
+use crate::config::model::{Config, GroupId, LinkId, NodeId};
 use crate::wire::Message;
 use command::Waiting;
 use group::Group;
@@ -50,6 +50,15 @@ use view::{PeerState, View};
 pub struct Identity {
     pub incarnation: Incarnation,
     pub boot: BootId,
+}
+
+/// The grant of what an earlier run held: its note may be older than the record, where a running group went on under a new epoch.
+fn renewed(held: &Held, record: Option<Record>, identity: &Identity, me: NodeId) -> Grant {
+    let own = |record: &Record| !record.released && (record.grant.node, record.grant.boot) == (me, identity.boot);
+    match record.filter(|record| held.phase == HeldPhase::Granted && own(record)) {
+        Some(record) if record.grant.epoch > held.grant.epoch => record.grant,
+        _ => held.grant,
+    }
 }
 
 /// The heart: all that this node knows and decides.
@@ -102,6 +111,9 @@ impl Cluster {
         let groups = config.group_ids().map(|id| {
             let name = &config.group(id).name;
             let held = held.iter().find(|held| held.group == *name);
+            let record = saved.groups.get(name).and_then(|saved| saved.record);
+            let held = held.map(|held| Held { grant: renewed(held, record, &identity, config.me), ..held.clone() });
+            let held = held.as_ref();
             let mut group = Group::new(id, held.map(|held| (held.grant, held.phase)));
             if let Some(saved) = saved.groups.get(name) {
                 group.record = saved.record;
@@ -314,8 +326,10 @@ impl Cluster {
         self.answer_waiting();
         self.depart();
         self.say();
-        // Who still reads is late by its reading, not by a sleep.
-        self.expected = self.next_deadline().filter(|_| !self.has_unread());
+        // Who still reads is late by its reading; by more than a keepalive, it slept.
+        let keepalive = self.config.timing.keepalive;
+        let reads = self.has_unread();
+        self.expected = self.next_deadline().map(|at| if reads { at.max(self.now) + keepalive } else { at });
         std::mem::take(&mut self.out)
     }
 
@@ -421,5 +435,7 @@ impl Cluster {
 
 #[cfg(test)]
 mod heart_tests;
+#[cfg(test)]
+mod owner_tests;
 #[cfg(test)]
 mod testing;

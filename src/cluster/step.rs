@@ -71,6 +71,17 @@ impl Cluster {
         if let Some(met) = self.met_on_the_network(id) {
             return Some(Stop { reason: met, contested: true });
         }
+        // One that does not hear this node cannot give way to it.
+        let deaf = |peer: &NodeId| {
+            self.view.says(*peer, id).is_some_and(|says| says.role.claims())
+                && self.view.peer(*peer).is_some_and(|it| it.deaf_for(self.read_at) >= self.config.timing.deadtime)
+        };
+        if let Some(peer) = group.rival.filter(deaf) {
+            return Some(Stop {
+                reason: format!("{} has it too and does not hear this node", name(peer)),
+                contested: true,
+            });
+        }
         if self.host_stopping {
             return Some(Stop::plain("this host is going down".into()));
         }

@@ -79,6 +79,10 @@ impl Cluster {
         let (step, since, contested) = (StopStep::Revoke, self.now, stop.contested);
         let stopping = Stopping { grant, step, op: None, since, failures: 0, confirmed: true, contested };
         self.group_mut(id).phase = Phase::Stopping(stopping);
+        // The start of a target that is there for show is not waited for any more: the stop ends it.
+        if let Some(op) = self.group_mut(id).target.take() {
+            self.timers.disarm(Timer::Op(op));
+        }
         self.stop_step(id);
         self.speak = true;
     }
@@ -91,6 +95,7 @@ impl Cluster {
             return;
         }
         stopping.step = StopStep::Revoke;
+        stopping.confirmed = true;
         if let Some(op) = stopping.op {
             self.timers.disarm(Timer::Op(op));
         }

@@ -9,7 +9,7 @@ use super::group::Phase;
 use super::time::Time;
 use super::timers::Timer;
 use super::view::PeerState;
-use super::{Action, Cluster};
+use super::{Action, Cluster, Epoch};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
 use std::time::Duration;
@@ -70,7 +70,11 @@ impl Cluster {
         }
         // What a peer released in this node's favour needs no further question; what this node released itself does, where
         // somebody answered since: he may have taken it meanwhile, and not be heard saying so yet.
-        let given = self.group(id).record.is_some_and(|record| record.grant.node != self.config.me);
+        // Under the first epoch of all the releaser may have asked nobody, for it ran nothing.
+        let given = self
+            .group(id)
+            .record
+            .is_some_and(|record| record.grant.node != self.config.me && record.grant.epoch > Epoch(1));
         let released = proof == Proof::Release && !unheard && (given || !self.answered_lately(id));
         if group.addresses.is_empty() || released {
             return Gate::Start(proof);
@@ -180,7 +184,7 @@ impl Cluster {
                 let address = self.config.group(id).addresses[index].address;
                 let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
                 Gate::Blocked(format!(
-                    "{address} answers from {mac}: a host that is not heard is alive and has it; mend the heartbeat links, \
+                    "{address} answers from {mac}: a host that is not heard, or is not of this cluster, has it; mend the heartbeat links, \
                      or switch that host off"
                 ))
             }

@@ -52,9 +52,16 @@ impl Cluster {
     }
 
     pub(super) fn address_lost(&mut self, id: GroupId, index: usize) {
-        if self.has_its_addresses(id) {
+        // Putting it back announces it: not before a node that slept has listened, nor where it is beaten.
+        let beaten = self.group(id).claim().is_some_and(|grant| self.beaten(id, &grant));
+        if self.has_its_addresses(id) && !self.asleep && !beaten {
             self.repair(id, index);
         }
+    }
+
+    /// It could not be put back: worth another try also where it is back without our doing.
+    pub fn misses(&self, id: GroupId, index: usize) -> bool {
+        self.group(id).missing.contains_key(&index)
     }
 
     pub(super) fn repair(&mut self, id: GroupId, index: usize) {
@@ -102,7 +109,9 @@ impl Cluster {
         let from = record.grant.node;
         let idle = self.view.peer(from).is_some_and(|peer| peer.state.heard())
             && self.view.says(from, id).is_some_and(|says| says.role == Role::Idle);
-        if record.grant == *grant || !record.released || given_elsewhere || !idle {
+        // What it said may be long over where more of it waits to be read.
+        let stale = self.asleep || self.has_unread() || self.now.since(self.read_at) > self.config.timing.keepalive;
+        if record.grant == *grant || !record.released || given_elsewhere || !idle || stale {
             return;
         }
         let grant = self.new_grant(id);

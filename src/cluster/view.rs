@@ -170,6 +170,10 @@ impl View {
     pub fn late(&mut self, lateness: Duration, deadtime: Duration) {
         for peer in self.peers.values_mut() {
             peer.lateness = (peer.lateness + lateness).min(deadtime);
+            // Meanwhile this node said nothing that it could have shown to have heard.
+            if let Some(current) = &mut peer.current {
+                current.risen = current.risen + lateness;
+            }
         }
     }
 
