@@ -280,14 +280,18 @@ fn what_a_node_was_late_by_does_not_shorten_its_joining() {
     }
 }
 
-#[test]
-fn who_slept_does_not_take_a_keeper_for_deaf() {
+/// Its last word at 500 ms; it released the group, and echoes nothing newer from then on.
+fn beside_a_banned_keeper() -> (Bench, Record) {
     let mut bench = Bench::new(BETA, &[], Some(owned(ALPHA, 1)));
-    let released = Record { released: true, ..owned(ALPHA, 1) };
     bench.follow(500);
     bench.banned = true;
-    // What the last word of alpha echoed already.
     bench.echo = Some(bench.heart.sequence - 1);
+    (bench, Record { released: true, ..owned(ALPHA, 1) })
+}
+
+#[test]
+fn who_slept_does_not_take_a_keeper_for_deaf() {
+    let (mut bench, released) = beside_a_banned_keeper();
     let says = bench.says(Role::Idle, Some(released));
     bench.once(millis(3000), millis(3000), vec![says]);
     for at in [3110, 3120, 3290] {
@@ -313,11 +317,7 @@ fn a_sleep_that_follows_a_flooded_round_is_a_sleep() {
 
 #[test]
 fn own_lateness_is_nobodys_deafness() {
-    let mut bench = Bench::new(BETA, &[], Some(owned(ALPHA, 1)));
-    let released = Record { released: true, ..owned(ALPHA, 1) };
-    bench.follow(500);
-    bench.banned = true;
-    bench.echo = Some(bench.heart.sequence - 1);
+    let (mut bench, released) = beside_a_banned_keeper();
     // Due at 600 ms and late by less than a deadtime.
     let says = bench.says(Role::Idle, Some(released));
     bench.once(millis(850), millis(850), vec![says]);

@@ -175,8 +175,7 @@ impl Cluster {
         }
     }
 
-    /// What neighbours answered to the probe.
-    /// An answer to the last question may wait that came since this round began to read: what counts is its beginning.
+    /// What neighbours answered to the probe. An answer may wait that came since this round began to read: its beginning counts.
     fn network_gate(&self, id: GroupId, proof: Proof) -> Gate {
         let probing = &self.group(id).probing;
         match probing.answer.filter(|_| self.answered_lately(id)) {
@@ -184,8 +183,8 @@ impl Cluster {
                 let address = self.config.group(id).addresses[index].address;
                 let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
                 Gate::Blocked(format!(
-                    "{address} answers from {mac}: a host that is not heard, or is not of this cluster, has it; mend the heartbeat links, \
-                     or switch that host off"
+                    "{address} answers from {mac}: a host that is not heard, or is not of this cluster, has it; mend the \
+                     heartbeat links, or switch that host off"
                 ))
             }
             None if probing.asked.is_some_and(|asked| self.read_at.since(asked) >= self.answer_wait()) => {
