@@ -76,6 +76,13 @@ pub struct Order {
     pub stopped: bool,
 }
 
+/// The operator's last word on whether the cluster is left alone. The higher version wins on every node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Maintenance {
+    pub version: u32,
+    pub on: bool,
+}
+
 /// What is kept on disk of a group. On disk the node stands by name, so that a changed order of `nodes` changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SavedGroup {

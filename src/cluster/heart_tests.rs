@@ -83,7 +83,7 @@ fn nodes_that_differ_in_their_configuration_start_nothing_new() {
     let released = Record { released: true, heir: Some(BETA), ..owned(ALPHA, 1) };
     for (digest, wanted) in [(1, true), (2, false)] {
         let mut config = config(BETA);
-        config.groups_digest = digest;
+        config.groups[0].digest = digest;
         let mut bench = Bench::with(config, &[], None);
         for at in [100, 200, 300] {
             let says = bench.says(Role::Running, Some(owned(ALPHA, 1)));

@@ -29,7 +29,7 @@ mod view;
 
 pub use action::{Action, Answer, OpId, RequestId};
 pub use event::{Actual, Command, Event, Held, HeldPhase, Outcome, Saved};
-pub use grant::{BootId, Epoch, Grant, Incarnation, Order, Record, SavedGroup};
+pub use grant::{BootId, Epoch, Grant, Incarnation, Maintenance, Order, Record, SavedGroup};
 pub use report::Change;
 pub use status::Status;
 pub use time::Time;
@@ -39,6 +39,7 @@ use crate::config::model::{Config, GroupId, LinkId, NodeId};
 use crate::wire::Message;
 use command::Waiting;
 use group::Group;
+use say::Said;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,6 +102,9 @@ pub struct Cluster {
     waiting: BTreeMap<RequestId, Waiting>,
     /// Peers should hear of a change before the next heartbeat is due.
     speak: bool,
+    said: Said,
+    /// Somebody was heard for the first time: the next message says everything.
+    greet: bool,
     unsaved: bool,
     out: Vec<Action>,
 }
@@ -153,6 +157,8 @@ impl Cluster {
             timers: Timers::default(),
             waiting: BTreeMap::new(),
             speak: true,
+            said: Said::default(),
+            greet: false,
             unsaved: false,
             out: Vec::new(),
             config,
@@ -283,7 +289,10 @@ impl Cluster {
         }
         match heard {
             Heard::News(node) => self.learn(node),
-            Heard::Stranger { new } => self.speak |= new,
+            Heard::Stranger { new } => {
+                self.speak |= new;
+                self.greet |= new;
+            }
             Heard::OwnName => self.report(Change::NameTaken { node: config.me }),
             Heard::Duplicate | Heard::Replay | Heard::UnknownSender => {}
         }
@@ -433,6 +442,8 @@ impl Cluster {
     }
 }
 
+#[cfg(test)]
+mod exchange_tests;
 #[cfg(test)]
 mod heart_tests;
 #[cfg(test)]

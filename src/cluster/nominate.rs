@@ -97,13 +97,8 @@ impl Cluster {
         if group.claim().is_some() {
             return None;
         }
-        let differs = |peer: &Peer| peer.state.heard() && peer.agrees.is_some_and(|agrees| agrees != (true, true));
-        if let Some((node, _)) = self.view.peers.iter().find(|(_, peer)| differs(peer)) {
-            let name = &self.config.node(*node).name;
-            return Some(format!(
-                "{name} runs with another configuration, and nothing starts anew before both agree; make the files equal \
-                 and restart hafailover where they changed"
-            ));
+        if let Some(reason) = self.differs(id) {
+            return Some(reason);
         }
         match &group.phase {
             Phase::Unknown { found: Some(found), .. } => return Some(found.clone()),
@@ -124,6 +119,22 @@ impl Cluster {
             return Some("the part of the daemon that speaks to systemd does not answer".into());
         }
         None
+    }
+
+    /// Two nodes with different rules for a group would not agree who should own it, nor what of it runs.
+    fn differs(&self, id: GroupId) -> Option<String> {
+        let digest = self.config.group(id).digest;
+        let differs = |node: NodeId, peer: &Peer| {
+            let cluster = peer.agrees.is_some_and(|(cluster, _)| !cluster);
+            let group = peer.told_all() && self.view.says(node, id).is_some_and(|says| says.config != digest);
+            peer.state.heard() && (cluster || group)
+        };
+        let (node, _) = self.view.peers.iter().find(|(node, peer)| differs(**node, peer))?;
+        let name = &self.config.node(*node).name;
+        Some(format!(
+            "{name} runs it with another configuration, and it starts nowhere anew before both agree; make the files equal \
+             and restart hafailover where they changed"
+        ))
     }
 
     pub(super) fn nowhere_reason(&self, id: GroupId) -> Option<String> {

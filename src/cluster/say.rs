@@ -1,13 +1,62 @@
-//! What this node tells its peers and keeps on disk, and how it takes its leave. It must not know how either is carried out.
+//! What this node tells its peers, and which of it they lack; what it keeps on disk, and how it takes its leave. It must not know how either is carried out.
 
 use super::group::Phase;
 use super::placement::Fitness;
 use super::timers::Timer;
 use super::view::PeerState;
-use super::{Action, Change, Cluster, Saved, SavedGroup};
+use super::{Action, Change, Cluster, Maintenance, Saved, SavedGroup};
 use crate::config::model::GroupId;
-use crate::wire::{GroupSays, Message, NodeFlags, RecordSays};
+use crate::wire::{GroupSays, Message, NodeFlags, RecordSays, StateMark, codec};
 use std::time::Duration;
+
+/// What this node says of its groups, and since which version it says it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    mark: StateMark,
+    /// In the order of the groups.
+    groups: Vec<(GroupSays, u32)>,
+}
+
+impl Said {
+    /// Takes in what is to be said now. All that changed has the next version.
+    fn renew(&mut self, says: impl Iterator<Item = GroupSays>) {
+        let next = self.mark.version.saturating_add(1);
+        for (index, says) in says.enumerate() {
+            let old = self.groups.get(index).map(|(old, _)| *old);
+            if old == Some(says) {
+                continue;
+            }
+            let gone = old.map_or(0, |old| old.mark());
+            self.mark.digest = self.mark.digest.wrapping_sub(gone).wrapping_add(says.mark());
+            self.mark.version = next;
+            match self.groups.get_mut(index) {
+                Some(place) => *place = (says, next),
+                None => self.groups.push((says, next)),
+            }
+        }
+    }
+
+    /// What somebody lacks who holds `version`, in parts that fit into one message each. At least one, maybe empty.
+    fn since(&self, version: u32, room: usize) -> Vec<Vec<GroupSays>> {
+        let mut parts = vec![Vec::new()];
+        let mut left = room;
+        for (says, _) in self.groups.iter().filter(|(_, since)| *since > version) {
+            let length = says.wire_len();
+            if length > left {
+                parts.push(Vec::new());
+                left = room;
+            }
+            left -= length;
+            parts.last_mut().expect("there is one").push(*says);
+        }
+        parts
+    }
+
+    #[cfg(test)]
+    pub(super) fn version(&self) -> u32 {
+        self.mark.version
+    }
+}
 
 /// A node that leaves waits at least this long for its release to be acknowledged.
 const LEAVE_MIN: Duration = Duration::from_millis(500);
@@ -80,24 +129,37 @@ impl Cluster {
         })
     }
 
+    /// One message; more only where more changed than fits into one.
     fn send(&mut self, left: bool) {
-        self.sequence += 1;
         let config = self.config.clone();
-        let says = config.group_ids().map(|id| self.says(id));
-        let message = Message {
-            cluster_tag: config.cluster_tag,
-            sender: config.node(config.me).tag,
-            incarnation: self.identity.incarnation,
-            sequence: self.sequence,
-            sent_at: self.now.0,
-            boot: self.identity.boot,
-            cluster_digest: config.cluster_digest,
-            groups_digest: config.groups_digest,
-            flags: NodeFlags { joined: self.joined, leaving: self.leaving || self.host_stopping, left },
-            echoes: self.view.echoes(&config),
-            groups: says.collect(),
-        };
-        self.out.push(Action::Send(message));
+        let says: Vec<GroupSays> = config.group_ids().map(|id| self.says(id)).collect();
+        self.said.renew(says.into_iter());
+        let echoes = self.view.echoes(&config);
+        // Who left is told nothing more; who is new holds nothing.
+        let lacking = if std::mem::take(&mut self.greet) { Some(0) } else { self.view.held_by_all() };
+        let parts = self.said.since(lacking.unwrap_or(self.said.mark.version), codec::room(echoes.len()));
+        for groups in parts {
+            self.sequence += 1;
+            self.out.push(Action::Send(Message {
+                cluster_tag: config.cluster_tag,
+                sender: config.node(config.me).tag,
+                incarnation: self.identity.incarnation,
+                sequence: self.sequence,
+                sent_at: self.now.0,
+                boot: self.identity.boot,
+                cluster_digest: config.cluster_digest,
+                state: self.said.mark,
+                flags: NodeFlags {
+                    joined: self.joined,
+                    leaving: self.leaving || self.host_stopping,
+                    left,
+                    ..NodeFlags::default()
+                },
+                maintenance: Maintenance::default(),
+                echoes: echoes.clone(),
+                groups,
+            }));
+        }
     }
 
     fn says(&self, id: GroupId) -> GroupSays {
@@ -116,6 +178,10 @@ impl Cluster {
             banned: group.banned.is_some(),
             record,
             order: group.order,
+            config: self.config.group(id).digest,
+            pending: None,
+            wish: None,
+            parked: false,
         }
     }
 

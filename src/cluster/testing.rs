@@ -4,7 +4,7 @@ use super::*;
 use crate::config::model::{
     GroupConfig, GroupTag, LinkConfig, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing, VirtualAddress,
 };
-use crate::wire::{Echo, GroupSays, NodeFlags, RecordSays, Role};
+use crate::wire::{Echo, GroupSays, NodeFlags, RecordSays, Role, StateMark};
 
 pub const ALPHA: NodeId = NodeId(0);
 pub const BETA: NodeId = NodeId(1);
@@ -53,7 +53,7 @@ pub fn group() -> GroupConfig {
         interfaces: vec!["eth0".into()],
         timeout_start: Duration::from_secs(1),
         timeout_stop: Duration::from_secs(1),
-        digest: 0,
+        digest: 1,
     }
 }
 
@@ -74,6 +74,8 @@ pub struct Bench {
     /// What else the peer says of itself.
     pub flags: NodeFlags,
     pub banned: bool,
+    /// By which configuration the peer runs the group.
+    pub their_digest: u32,
     /// How steps end that shall not end well.
     pub ends: fn(&Action) -> Option<Outcome>,
 }
@@ -91,7 +93,17 @@ impl Bench {
         let heart = Cluster::new(Arc::new(config.clone()), identity, &saved, held, Time(0));
         let peer = NodeId(1 - config.me.0);
         let flags = NodeFlags { joined: true, ..NodeFlags::default() };
-        let mut bench = Bench { heart, config, peer, sequence: 0, echo: None, flags, banned: false, ends: |_| None };
+        let mut bench = Bench {
+            heart,
+            config,
+            peer,
+            sequence: 0,
+            echo: None,
+            flags,
+            banned: false,
+            their_digest: 1,
+            ends: |_| None,
+        };
         let up = Event::Interface { interface: "eth0".into(), up: true };
         bench.round(0, vec![up, Event::Link { link: LINK, usable: true }]);
         bench
@@ -145,7 +157,18 @@ impl Bench {
             released: record.released,
             heir: record.heir.map(tag),
         });
-        let group = self.config.group(GROUP).tag;
+        let says = GroupSays {
+            group: self.config.group(GROUP).tag,
+            role,
+            eligible: !self.banned,
+            banned: self.banned,
+            record,
+            order: Order::default(),
+            config: self.their_digest,
+            pending: None,
+            wish: None,
+            parked: false,
+        };
         let message = Message {
             cluster_tag: 1,
             sender: tag(self.peer),
@@ -154,21 +177,16 @@ impl Bench {
             sent_at: 0,
             boot: BootId(20),
             cluster_digest: 1,
-            groups_digest: 1,
+            state: StateMark { version: self.sequence as u32, digest: says.mark() },
             flags: self.flags,
+            maintenance: Maintenance::default(),
             echoes: vec![Echo {
                 node: tag(self.config.me),
                 incarnation: MINE,
                 sequence: self.echo.unwrap_or(self.heart.sequence),
+                holds: self.heart.said.version(),
             }],
-            groups: vec![GroupSays {
-                group,
-                role,
-                eligible: !self.banned,
-                banned: self.banned,
-                record,
-                order: Order::default(),
-            }],
+            groups: vec![says],
         };
         Event::Heartbeat { link: LINK, message }
     }

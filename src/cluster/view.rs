@@ -5,16 +5,18 @@
 //! has heard more of us counts, for only the living one hears what we say now: so a recorded packet changes nothing, whatever
 //! was restarted since, and late words of a run that is over deafen us for a moment at most.
 
-use super::grant::{BootId, Epoch, Grant, Incarnation, Order, Record};
+use super::grant::{BootId, Epoch, Grant, Incarnation, Maintenance, Order, Record};
 use super::report::Change;
 use super::time::Time;
-use crate::config::model::{Config, GroupId, LinkId, NodeId, Timing};
-use crate::wire::{Echo, Message, Role};
+use crate::config::model::{Config, GroupId, GroupTag, LinkId, NodeId, Timing};
+use crate::wire::{Echo, GroupSays, Message, Role};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Incarnations of a peer that are echoed without having echoed us.
 const CANDIDATES_MAX: usize = 2;
+/// Most echoes in a message, so that every kind of message fits: each peer's, then candidates.
+const ECHOES_MAX: usize = 40;
 /// How far behind the newest sequence a message may be and still show that its link works.
 const LINK_WINDOW: u64 = 16;
 
@@ -46,6 +48,8 @@ pub struct PeerGroup {
     pub banned: bool,
     pub record: Option<Record>,
     pub order: Order,
+    /// Digest of the configuration that it runs by; 0: none.
+    pub config: u32,
 }
 
 impl PeerGroup {
@@ -56,7 +60,29 @@ impl PeerGroup {
         banned: false,
         record: None,
         order: Order { version: 0, stopped: false },
+        config: 0,
     };
+
+    fn new(config: &Config, peer: NodeId, says: &GroupSays) -> PeerGroup {
+        // A record that names a node we do not know cannot be compared; its epoch must not be lost all the same.
+        let record = says.record.map(|record| Record {
+            grant: Grant {
+                epoch: record.epoch,
+                node: config.node_by_tag(record.node).unwrap_or(peer),
+                boot: record.boot,
+            },
+            released: record.released,
+            heir: record.heir.and_then(|heir| config.node_by_tag(heir)),
+        });
+        PeerGroup {
+            role: says.role,
+            eligible: says.eligible,
+            banned: says.banned,
+            record: record.filter(|record| record.grant.epoch > Epoch(0)),
+            order: says.order,
+            config: says.config,
+        }
+    }
 }
 
 /// The incarnation of a peer that counts.
@@ -68,6 +94,35 @@ struct Current {
     echoed: u64,
     /// When that rose last: since then it may not have heard this node.
     risen: Time,
+    /// The version of this node's groups that it holds whole.
+    holds: u32,
+    said: Said,
+}
+
+/// What an incarnation of a peer said of its groups, as far as it came here.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    /// The last version that was here whole.
+    version: u32,
+    /// All of the newest is here.
+    whole: bool,
+    groups: BTreeMap<GroupTag, GroupSays>,
+    /// Sum of their marks.
+    digest: u64,
+}
+
+impl Said {
+    fn take(&mut self, message: &Message) {
+        for says in &message.groups {
+            let old = self.groups.insert(says.group, *says);
+            let old = old.map_or(0, |old| old.mark());
+            self.digest = self.digest.wrapping_sub(old).wrapping_add(says.mark());
+        }
+        self.whole = self.digest == message.state.digest;
+        if self.whole {
+            self.version = message.state.version;
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -82,7 +137,9 @@ pub struct Peer {
     pub joined: bool,
     pub leaving: bool,
     pub agrees: Option<(bool, bool)>,
-    pub groups: BTreeMap<GroupId, PeerGroup>,
+    pub maintenance: Maintenance,
+    pub standby: bool,
+    groups: BTreeMap<GroupId, PeerGroup>,
     current: Option<Current>,
     /// Our own newest sequence when this incarnation was first heard: before it echoes a later one, it may not know us.
     greeted: u64,
@@ -141,6 +198,8 @@ impl View {
             joined: false,
             leaving: false,
             agrees: None,
+            maintenance: Maintenance::default(),
+            standby: false,
             groups: BTreeMap::new(),
             current: None,
             greeted: 0,
@@ -160,10 +219,19 @@ impl View {
         self.peers.get(&node)
     }
 
-    /// What a peer that is heard says of a group.
+    /// What a peer that is heard says of a group. As long as some of what it said last did not come here, it may have said of any
+    /// group that it is no longer idle.
     pub fn says(&self, node: NodeId, group: GroupId) -> Option<PeerGroup> {
         let peer = self.peers.get(&node)?;
-        Some(peer.groups.get(&group).copied().unwrap_or(PeerGroup::UNMENTIONED))
+        let says = peer.groups.get(&group).copied().unwrap_or(PeerGroup::UNMENTIONED);
+        let stale = says.role == Role::Idle && !peer.told_all();
+        Some(if stale { PeerGroup { role: Role::Unknown, ..says } } else { says })
+    }
+
+    /// The oldest version of this node's groups that a peer which is heard holds whole.
+    pub fn held_by_all(&self) -> Option<u32> {
+        let heard = self.peers.values().filter(|peer| peer.state.heard());
+        heard.filter_map(|peer| peer.current.as_ref()).map(|current| current.holds).min()
     }
 
     /// Own lateness is added to every peer's silence, at most one deadtime of it.
@@ -190,15 +258,19 @@ impl View {
     }
 
     pub fn echoes(&self, config: &Config) -> Vec<Echo> {
-        let mut echoes = Vec::new();
-        for (node, peer) in &self.peers {
-            let node = config.node(*node).tag;
-            let current = peer.current.iter().map(|current| (current.incarnation, current.sequence));
-            for (incarnation, sequence) in current.chain(peer.candidates.iter().copied()) {
-                echoes.push(Echo { node, incarnation, sequence });
-            }
-        }
-        echoes
+        let tag = |node: &NodeId| config.node(*node).tag;
+        let current = self.peers.iter().filter_map(|(node, peer)| {
+            let current = peer.current.as_ref()?;
+            let (incarnation, sequence, holds) = (current.incarnation, current.sequence, current.said.version);
+            Some(Echo { node: tag(node), incarnation, sequence, holds })
+        });
+        let candidates = self.peers.iter().flat_map(|(node, peer)| {
+            peer.candidates.iter().map(|(incarnation, sequence)| {
+                let (incarnation, sequence) = (*incarnation, *sequence);
+                Echo { node: tag(node), incarnation, sequence, holds: 0 }
+            })
+        });
+        current.chain(candidates).take(ECHOES_MAX).collect()
     }
 
     /// Takes a message in. `mine` is this node's incarnation and its newest sequence.
@@ -221,8 +293,7 @@ impl View {
         let echoed = message
             .echoes
             .iter()
-            .find(|echo| echo.node == own && echo.incarnation == mine.0 && echo.sequence <= mine.1)
-            .map(|echo| echo.sequence);
+            .find(|echo| echo.node == own && echo.incarnation == mine.0 && echo.sequence <= mine.1);
         let heard = peer.place(now, node, message, echoed, mine.1);
         if matches!(heard, Heard::News(_) | Heard::Duplicate) {
             let first = peer.note_link(now, node, link, message.sequence, changes);
@@ -288,17 +359,23 @@ impl Peer {
         self.current.as_ref().map_or(Duration::ZERO, |current| now.since(current.risen))
     }
 
+    /// All that it said last of its groups came here.
+    pub fn told_all(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.said.whole)
+    }
+
     /// Decides what a message is, and moves on to a new incarnation where it shows one.
-    fn place(&mut self, now: Time, node: NodeId, message: &Message, echoed: Option<u64>, newest: u64) -> Heard {
+    fn place(&mut self, now: Time, node: NodeId, message: &Message, echo: Option<&Echo>, newest: u64) -> Heard {
         self.restarted = false;
         let sequence = message.sequence;
         match &mut self.current {
             Some(current) if current.incarnation == message.incarnation => {
-                let Some(echoed) = echoed else { return Heard::Replay };
+                let Some(echo) = echo else { return Heard::Replay };
                 if sequence > current.sequence {
                     current.sequence = sequence;
-                    if echoed > current.echoed {
-                        current.echoed = echoed;
+                    current.holds = echo.holds;
+                    if echo.sequence > current.echoed {
+                        current.echoed = echo.sequence;
                         current.risen = now;
                     }
                     return Heard::News(node);
@@ -307,11 +384,15 @@ impl Peer {
                 if near { Heard::Duplicate } else { Heard::Replay }
             }
             other => {
-                let Some(echoed) = echoed.filter(|echoed| other.as_ref().is_none_or(|old| *echoed > old.echoed)) else {
+                let beyond = |echo: &&Echo| other.as_ref().is_none_or(|old| echo.sequence > old.echoed);
+                let Some(echo) = echo.filter(beyond) else {
                     return self.note_candidate(message);
                 };
                 self.restarted = other.is_some();
-                *other = Some(Current { incarnation: message.incarnation, sequence, echoed, risen: now });
+                let (incarnation, echoed, holds) = (message.incarnation, echo.sequence, echo.holds);
+                let said = Said::default();
+                *other = Some(Current { incarnation, sequence, echoed, risen: now, holds, said });
+                self.groups.clear();
                 self.greeted = newest;
                 self.candidates.clear();
                 for on in self.links.values_mut() {
@@ -377,29 +458,28 @@ impl Peer {
         self.boot = Some(message.boot);
         self.joined = message.flags.joined;
         self.leaving = message.flags.leaving;
-        self.note_digests(node, config, message, changes);
-        self.groups.clear();
+        self.standby = message.flags.standby;
+        self.maintenance = message.maintenance;
+        let Some(current) = &mut self.current else { return };
+        current.said.take(message);
         for says in &message.groups {
             let Some(group) = config.group_by_tag(says.group) else { continue };
-            // A record that names a node we do not know cannot be compared; its epoch must not be lost all the same.
-            let record = says.record.map(|record| Record {
-                grant: Grant {
-                    epoch: record.epoch,
-                    node: config.node_by_tag(record.node).unwrap_or(node),
-                    boot: record.boot,
-                },
-                released: record.released,
-                heir: record.heir.and_then(|heir| config.node_by_tag(heir)),
-            });
-            let record = record.filter(|record| record.grant.epoch > Epoch(0));
-            let group_says =
-                PeerGroup { role: says.role, eligible: says.eligible, banned: says.banned, record, order: says.order };
-            self.groups.insert(group, group_says);
+            self.groups.insert(group, PeerGroup::new(config, node, says));
+        }
+        // At rest nothing of it changes.
+        let changed = restarted || self.agrees.is_none() || !message.groups.is_empty();
+        if current.said.whole && changed {
+            self.note_digests(node, config, message, changes);
         }
     }
 
+    /// Whether both run by the same configuration.
     fn note_digests(&mut self, node: NodeId, config: &Config, message: &Message, changes: &mut Vec<Change>) {
-        let agrees = (message.cluster_digest == config.cluster_digest, message.groups_digest == config.groups_digest);
+        let Some(current) = &self.current else { return };
+        let theirs = current.said.groups.values().filter(|says| says.config != 0);
+        let same = |id| self.groups.get(&id).is_some_and(|says| says.config == config.group(id).digest);
+        let groups = config.group_ids().all(same) && theirs.count() == config.groups.len();
+        let agrees = (message.cluster_digest == config.cluster_digest, groups);
         if self.agrees == Some(agrees) {
             return;
         }

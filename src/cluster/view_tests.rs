@@ -3,7 +3,7 @@
 use super::*;
 use crate::cluster::testing::{ALPHA, LINK, MINE};
 use crate::config::model::NodeTag;
-use crate::wire::NodeFlags;
+use crate::wire::{NodeFlags, StateMark};
 
 const ME: NodeTag = NodeTag(1);
 const PEER: NodeTag = NodeTag(2);
@@ -31,7 +31,7 @@ impl Ear {
     }
 
     fn hear_on(&mut self, link: LinkId, at: u64, incarnation: u64, sequence: u64, echo: Option<u64>) -> Heard {
-        let echo = echo.map(|sequence| Echo { node: ME, incarnation: MINE, sequence });
+        let echo = echo.map(|sequence| Echo { node: ME, incarnation: MINE, sequence, holds: 0 });
         let message = Message {
             cluster_tag: 1,
             sender: PEER,
@@ -40,8 +40,9 @@ impl Ear {
             sent_at: 0,
             boot: BootId(1),
             cluster_digest: 0,
-            groups_digest: 0,
+            state: StateMark::default(),
             flags: NodeFlags { joined: true, ..NodeFlags::default() },
+            maintenance: Maintenance::default(),
             echoes: echo.into_iter().collect(),
             groups: Vec::new(),
         };
@@ -60,7 +61,7 @@ fn who_has_not_heard_us_is_echoed_and_not_heard() {
     assert_eq!(ear.hear(0, 7, 1, None), Heard::Stranger { new: true });
     assert_eq!(ear.peer().state, PeerState::Unheard);
     let echoes = ear.view.echoes(&ear.config);
-    assert_eq!(echoes, [Echo { node: PEER, incarnation: Incarnation(7), sequence: 1 }]);
+    assert_eq!(echoes, [Echo { node: PEER, incarnation: Incarnation(7), sequence: 1, holds: 0 }]);
     assert_eq!(ear.hear(1, 7, 2, Some(50)), Heard::News(NodeId(1)));
     assert_eq!(ear.peer().state, PeerState::Alive);
 }

@@ -11,8 +11,8 @@ use super::problem::Problem;
 use super::section::{GroupUnit, read_units};
 use std::time::Duration;
 
-/// The state of all groups travels in every heartbeat.
-const MOST_GROUPS: usize = 40;
+/// A peer that comes is told of all groups at once: so many take some thirty messages.
+const MOST_GROUPS: usize = 1000;
 /// Members without an address have no probe: below this, a pause of the owner could be taken for its death.
 const SAFE_DEADTIME_WITHOUT_PROBE: Duration = Duration::from_secs(1);
 /// Stands for `%H` in the digest, which must be the same on all hosts.
@@ -78,10 +78,7 @@ fn compare(groups: &[Group<'_>], cluster: &Cluster, problems: &mut Vec<Problem>)
         problems.push(Problem::new(place.file, place.at, what, remedy));
     };
     if let Some(group) = groups.get(MOST_GROUPS) {
-        let what = format!(
-            "{} groups are more than {MOST_GROUPS}: in this version the state of all of them travels in every heartbeat",
-            groups.len()
-        );
+        let what = format!("{} groups are more than {MOST_GROUPS}", groups.len());
         problem(group.declared, what, "put members that always move together into one group");
     }
     for (index, group) in groups.iter().enumerate() {

@@ -153,6 +153,7 @@ impl Scenario {
 
 /// Somebody turned every preference round in one host's files.
 fn differ(config: &mut Config) {
+    config.groups.iter_mut().for_each(|group| group.digest += 1);
     config.groups_digest += 1;
     config.groups.iter_mut().for_each(|group| group.nodes.reverse());
 }

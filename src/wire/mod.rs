@@ -4,10 +4,11 @@
 pub mod codec;
 pub mod seal;
 
-use crate::cluster::grant::{BootId, Epoch, Incarnation, Order};
+use crate::cluster::grant::{BootId, Epoch, Incarnation, Maintenance, Order};
 use crate::config::model::{GroupTag, NodeTag};
 
-/// One heartbeat: all that a node says, every time. The same on every link.
+/// One heartbeat, the same on every link. Of the groups it carries what a peer that is heard does not hold yet; the digest
+/// tells whether the receiver now holds all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub cluster_tag: u64,
@@ -19,8 +20,10 @@ pub struct Message {
     pub sent_at: u64,
     pub boot: BootId,
     pub cluster_digest: u32,
-    pub groups_digest: u32,
+    pub state: StateMark,
     pub flags: NodeFlags,
+    /// An operator's word for the whole cluster; left out on the wire as long as nobody said it.
+    pub maintenance: Maintenance,
     pub echoes: Vec<Echo>,
     pub groups: Vec<GroupSays>,
 }
@@ -34,14 +37,26 @@ pub struct NodeFlags {
     pub leaving: bool,
     /// It has nothing left to hand over: the last words of this incarnation.
     pub left: bool,
+    /// An operator wants it to own nothing until it is put online again.
+    pub standby: bool,
 }
 
-/// "I have heard this incarnation of that node, up to this sequence."
+/// What a node says of all its groups together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct StateMark {
+    /// Rises with each change within an incarnation. Zero: nothing was said yet.
+    pub version: u32,
+    /// Sum of [`GroupSays::mark`] over all groups of that version.
+    pub digest: u64,
+}
+
+/// "I have heard this incarnation of that node, up to this sequence, and hold all it said of its groups up to this version."
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo {
     pub node: NodeTag,
     pub incarnation: Incarnation,
     pub sequence: u64,
+    pub holds: u32,
 }
 
 /// What a node says of one group.
@@ -57,6 +72,14 @@ pub struct GroupSays {
     pub record: Option<RecordSays>,
     /// Left out on the wire as long as no operator said anything.
     pub order: Order,
+    /// Digest of the configuration that it runs by. Zero: by none, it is in no adopted configuration of the sender's.
+    pub config: u32,
+    /// Digest of what its files say, where that differs. Zero: they no longer hold the group.
+    pub pending: Option<u32>,
+    /// An operator on the sender asks the owner to give it to that node.
+    pub wish: Option<NodeTag>,
+    /// It went where it is by an operator's word: `Failback=` waits.
+    pub parked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
