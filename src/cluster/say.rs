@@ -135,10 +135,7 @@ impl Cluster {
         let says: Vec<GroupSays> = config.group_ids().map(|id| self.says(id)).collect();
         self.said.renew(says.into_iter());
         let echoes = self.view.echoes(&config);
-        // Who left is told nothing more; who is new holds nothing.
-        let lacking = if std::mem::take(&mut self.greet) { Some(0) } else { self.view.held_by_all() };
-        let parts = self.said.since(lacking.unwrap_or(self.said.mark.version), codec::room(echoes.len()));
-        for groups in parts {
+        for groups in self.untold(codec::room(echoes.len())) {
             self.sequence += 1;
             self.out.push(Action::Send(Message {
                 cluster_tag: config.cluster_tag,
@@ -160,6 +157,21 @@ impl Cluster {
                 groups,
             }));
         }
+    }
+
+    /// What peers lack, in parts that fit into one message each.
+    fn untold(&mut self, room: usize) -> Vec<Vec<GroupSays>> {
+        let newest = self.said.mark.version;
+        // Who left is told nothing more; who is new holds nothing.
+        let heard = if std::mem::take(&mut self.greet) { Some(0) } else { self.view.held_by_all(PeerState::heard) };
+        if heard.is_some_and(|version| version < newest) {
+            return self.said.since(heard.unwrap_or_default(), room);
+        }
+        // Who is silent may hear all the same, and must learn of a takeover before it is heard again. Mostly it is dead: one part
+        // with each heartbeat is enough.
+        let silent = self.view.held_by_all(|state| matches!(state, PeerState::Lost | PeerState::Unheard));
+        let mut parts = self.said.since(silent.unwrap_or(newest), room);
+        vec![parts.swap_remove(self.sequence as usize % parts.len())]
     }
 
     fn says(&self, id: GroupId) -> GroupSays {

@@ -228,10 +228,10 @@ impl View {
         Some(if stale { PeerGroup { role: Role::Unknown, ..says } } else { says })
     }
 
-    /// The oldest version of this node's groups that a peer which is heard holds whole.
-    pub fn held_by_all(&self) -> Option<u32> {
-        let heard = self.peers.values().filter(|peer| peer.state.heard());
-        heard.filter_map(|peer| peer.current.as_ref()).map(|current| current.holds).min()
+    /// The oldest version of this node's groups that a peer in such a state holds whole.
+    pub fn held_by_all(&self, such: fn(PeerState) -> bool) -> Option<u32> {
+        let peers = self.peers.values().filter(|peer| such(peer.state));
+        peers.map(|peer| peer.current.as_ref().map_or(0, |current| current.holds)).min()
     }
 
     /// Own lateness is added to every peer's silence, at most one deadtime of it.
