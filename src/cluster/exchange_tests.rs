@@ -152,3 +152,19 @@ fn who_comes_anew_is_told_everything() {
     assert!(two.all_run_on_alpha_as_beta_knows());
     assert!(two.longest() <= codec::MAX_LEN);
 }
+
+#[test]
+fn recorded_packets_make_nobody_tell_everything_again_and_again() {
+    let mut two = Two::new();
+    two.keep(0, 3000);
+    let recorded = two.sent.iter().find(|(from, _)| *from == 1).expect("beta spoke").1.clone();
+    two.sent.clear();
+    for step in 0..20 {
+        let stranger = Message { incarnation: Incarnation(1000 + step), echoes: Vec::new(), ..recorded.clone() };
+        two.hearts[0].begin(millis(3010 + step));
+        assert_eq!(two.hearts[0].hear(LINK, &stranger), Heard::Stranger { new: true });
+        two.round(3010 + step, |_, _| false);
+    }
+    let told = two.sent.iter().filter(|(from, message)| *from == 0 && !message.groups.is_empty());
+    assert!((1..20).contains(&told.count()), "all groups take {} messages", MANY * 25 / 1100);
+}

@@ -105,6 +105,7 @@ pub struct Cluster {
     said: Said,
     /// Somebody was heard for the first time: the next message says everything.
     greet: bool,
+    greeted: Option<Time>,
     unsaved: bool,
     out: Vec<Action>,
 }
@@ -159,6 +160,7 @@ impl Cluster {
             speak: true,
             said: Said::default(),
             greet: false,
+            greeted: None,
             unsaved: false,
             out: Vec::new(),
             config,
@@ -291,7 +293,11 @@ impl Cluster {
             Heard::News(node) => self.learn(node),
             Heard::Stranger { new } => {
                 self.speak |= new;
-                self.greet |= new;
+                // Once in a keepalive: recorded packets must not make this node tell all of its groups for each of them.
+                if new && self.greeted.is_none_or(|at| self.now.since(at) >= config.timing.keepalive) {
+                    self.greeted = Some(self.now);
+                    self.greet = true;
+                }
             }
             Heard::OwnName => self.report(Change::NameTaken { node: config.me }),
             Heard::Duplicate | Heard::Replay | Heard::UnknownSender => {}
