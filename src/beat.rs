@@ -5,11 +5,13 @@
 //! One round: wait until something is readable or due → the heart begins → everything that waits is drained and folded →
 //! the heart decides → its actions are performed, and what ended at once is folded and decided again.
 
+use crate::cluster::status::LinkSeen;
 use crate::cluster::{Action, Cluster, Event, Heard, Time};
 use crate::config::model::{LinkId, MOST_LINKS, VirtualAddress};
 use crate::host::address::NetChange;
 use crate::host::clock;
 use crate::host::orders::{BeatInbox, HostMoves, ToBeat, ToHost};
+use crate::links::UdpLink;
 use crate::perform::Edges;
 use crate::wire::{codec, seal::SealError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,6 +31,8 @@ const ROUNDS_MAX: usize = 64;
 const OTHERS: usize = 3;
 /// A bind or a repair that failed has no other sign of when to be tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
+/// The same for a link that waits for what netlink does not tell: an IPv6 address that is not yet known to be unique.
+const LINK_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What one run of the thread needs.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub struct BeatThread {
     usable: Vec<bool>,
     host_moves: HostMoves,
     retry_due: Time,
+    /// While a link waits so.
+    link_retry_due: Option<Time>,
     resync_due: Time,
     leaving_groups: bool,
     /// Something came in this round that the heart has not decided on.
@@ -77,6 +83,7 @@ impl BeatThread {
             usable,
             host_moves: HostMoves::new(host_moves, now),
             retry_due: now,
+            link_retry_due: None,
             resync_due: now,
             leaving_groups: false,
             news: true,
@@ -113,7 +120,8 @@ impl BeatThread {
     fn wait(&self) -> Ready {
         let mut ready = Ready { netlink: self.edges.netlink.has_news(), ..Ready::default() };
         let now = clock::now();
-        let next = self.heart.next_deadline().map_or(IDLE_MAX, |at| at.since(now)).min(IDLE_MAX);
+        let next = [self.heart.next_deadline(), self.link_retry_due].into_iter().flatten().min();
+        let next = next.map_or(IDLE_MAX, |at| at.since(now)).min(IDLE_MAX);
         // Acting on addresses reads what changed meanwhile: that must not wait for the next packet.
         let next = if ready.netlink { Duration::ZERO } else { next };
         let timeout = Timespec { tv_sec: next.as_secs() as i64, tv_nsec: i64::from(next.subsec_nanos()) };
@@ -168,6 +176,8 @@ impl BeatThread {
             self.retry_due = now + RETRY_INTERVAL;
             self.refresh_interfaces();
             self.look_for_addresses(|_| true);
+        } else if self.link_retry_due.is_some_and(|at| now >= at) {
+            self.refresh_interfaces();
         }
     }
 
@@ -202,9 +212,16 @@ impl BeatThread {
             let usable = link.usable();
             if self.usable[index] != usable {
                 self.usable[index] = usable;
+                self.news = true;
                 self.heart.fold(Event::Link { link: LinkId(index as u8), usable });
+                if let Some(trouble) = link.trouble() {
+                    let text = format!("link {}: {trouble}", config.links[index].name);
+                    self.edges.journal.note(crate::journal::Level::Notice, text);
+                }
             }
         }
+        let waits = self.edges.links.iter().any(UdpLink::retries);
+        self.link_retry_due = waits.then(|| clock::now() + LINK_RETRY_INTERVAL);
     }
 
     /// Which of these addresses are missing where they should be. Without its interface one cannot be put back.
@@ -248,8 +265,12 @@ impl BeatThread {
                 Heard::News(_) => None,
                 // The other link's copy changes nothing: no reason to decide anew.
                 Heard::Duplicate => return,
+                Heard::OwnCopy if self.edges.links[usize::from(id.0)].gives_back() => {
+                    self.edges.links[usize::from(id.0)].counters_mut().own += 1;
+                    return;
+                }
                 Heard::Stranger { .. } => Some(Dropped::Stranger),
-                Heard::Replay => Some(Dropped::Replay),
+                Heard::Replay | Heard::OwnCopy => Some(Dropped::Replay),
                 Heard::UnknownSender | Heard::OwnName => Some(Dropped::Sender),
             },
             Err(dropped) => Some(dropped),
@@ -308,10 +329,8 @@ impl BeatThread {
                     }
                 }
                 ToBeat::Status { request } => {
-                    let mut status = self.heart.status();
-                    for (link, edge) in status.links.iter_mut().zip(&self.edges.links) {
-                        link.counters = *edge.counters();
-                    }
+                    let seen: Vec<LinkSeen> = self.edges.links.iter().map(UdpLink::seen).collect();
+                    let status = self.heart.status_with(&seen);
                     self.edges.tell(ToHost::Status { request, status: Box::new(status) });
                 }
                 ToBeat::Keys(keys) => self.edges.keys = keys,

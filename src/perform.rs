@@ -158,6 +158,9 @@ impl Edges {
         let packet = self.keys.seal(codec::encode(message));
         for link in &mut self.links {
             link.send(&packet);
+            if let Some(complaint) = link.complaint() {
+                self.journal.note(Level::Warning, complaint);
+            }
         }
         self.journal.debug(|| format!("sent heartbeat {} of {} bytes", message.sequence, packet.len()));
     }

@@ -105,8 +105,8 @@ fn a_link_that_was_quiet_is_looked_at_once_more_where_silence_may_be_due() {
     let peer = UdpSocket::bind((theirs, 0)).unwrap();
     let port = peer.local_addr().unwrap().port();
     let mut config = config(&["alpha", "beta"]);
-    let peers = BTreeMap::from([(NodeId(0), mine), (NodeId(1), theirs)]);
-    config.links = vec![LinkConfig { name: "lo".into(), interface: "lo".into(), port, peers }];
+    let peers = BTreeMap::from([(NodeId(0), mine.into()), (NodeId(1), theirs.into())]);
+    config.links = vec![LinkConfig::ucast("lo", port, peers)];
     let thread = &mut rig("beat-link", config, &[]).thread;
     thread.refresh_interfaces();
     thread.heart.decide(clock::now());

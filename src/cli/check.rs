@@ -43,7 +43,13 @@ fn put(paths: &mut Paths, file: &Path) -> Result<(), String> {
 
 fn judge(loaded: Result<Loaded, Vec<Problem>>) -> Spoken {
     match loaded {
-        Ok(loaded) => Spoken { out: summary(&loaded.config), err: warnings(&loaded.warnings), exit: Exit::Done },
+        Ok(loaded) => {
+            let mut err = warnings(&loaded.warnings);
+            if let Some(line) = snooped(&loaded.config) {
+                err = [err, line].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
+            }
+            Spoken { out: summary(&loaded.config), err, exit: Exit::Done }
+        }
         Err(problems) => {
             let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
             let count = match lines.len() {
@@ -57,6 +63,20 @@ fn judge(loaded: Result<Loaded, Vec<Problem>>) -> Spoken {
 
 fn warnings(warnings: &[Problem]) -> String {
     warnings.iter().map(|warning| format!("warning: {warning}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Said once, and by this command alone: whether it concerns this network only its administrator can tell.
+fn snooped(config: &Config) -> Option<String> {
+    let links = config.links.iter().filter(|link| link.kind.may_be_snooped());
+    let names: Vec<&str> = links.map(|link| link.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "warning: multicast on link {}: switches that snoop IGMP or MLD, as most do, silence it after some minutes \
+             unless a querier asks on that network; turn a querier on there (a switch, a router, or `ip link set BRIDGE \
+             type bridge mcast_querier 1`), or use kind = \"ucast\" or \"bcast\"",
+            names.join(", ")
+        )
+    })
 }
 
 fn summary(config: &Config) -> String {
@@ -93,6 +113,22 @@ mod tests {
              group web: nginx.service on alpha\n\
              The configuration is sound."
         );
+    }
+
+    #[test]
+    fn multicast_that_switches_may_silence_deserves_one_word() {
+        use crate::config::model::{LinkConfig, LinkKind};
+        let mut config = config(&["alpha", "beta"]);
+        let link = |name: &str, group: &str| LinkConfig {
+            kind: LinkKind::Mcast { group: group.parse().unwrap(), ttl: 1, loops: false },
+            ..LinkConfig::ucast(name, 694, Default::default())
+        };
+        config.links = vec![link("hb0", "224.0.0.75"), link("hb1", "ff02::1")];
+        assert_eq!(snooped(&config), None, "both are passed to every port");
+        config.links.extend([link("hb2", "239.0.0.75"), link("hb3", "ff02::4:75")]);
+        let said = snooped(&config).unwrap();
+        assert!(said.contains("on link hb2, hb3: ") && said.contains("querier"), "{said}");
+        assert!(!said.contains('\n'), "{said}");
     }
 
     #[test]

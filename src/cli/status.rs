@@ -1,17 +1,17 @@
 //! A status for people: plain tables that fit a terminal and a ticket alike.
 
 use crate::cluster::Status;
-use crate::cluster::status::{GroupStatus, LinkStatus, NodeStatus};
+use crate::cluster::status::{GroupStatus, LinkPeerStatus, LinkStatus, NodeStatus};
 
 pub(super) fn table(status: &Status) -> String {
     let mut parts = vec![format!("cluster {}, seen by {} ({})", status.cluster, status.node, status.state)];
     parts.push(columns("GROUP", &["OWNER", "HERE", "WHY"], status.groups.iter().map(group_row)));
     parts.push(columns("NODE", &["STATE", "HEARD", "CONFIGURATION"], status.nodes.iter().map(node_row)));
-    parts.push(columns(
-        "LINK",
-        &["INTERFACE", "STATE", "HEARD FROM", "LOST", "DROPPED"],
-        status.links.iter().map(link_row),
-    ));
+    let header = ["INTERFACE", "KIND", "STATE", "SENT", "ERRORS", "RECEIVED", "DROPPED"];
+    parts.push(columns("LINK", &header, status.links.iter().map(link_row)));
+    let header = ["PEER", "HEARD", "RECEIVED", "LOST", "DUPLICATES"];
+    let rows = status.links.iter().flat_map(|link| link.peers.iter().map(|peer| peer_row(link, peer)));
+    parts.push(columns("ON LINK", &header, rows));
     parts.push(if status.attention.is_empty() {
         "All is well.".to_owned()
     } else {
@@ -37,21 +37,38 @@ fn node_row(node: &NodeStatus) -> Vec<String> {
 }
 
 fn link_row(link: &LinkStatus) -> Vec<String> {
-    let peers: Vec<String> = link
-        .peers
-        .iter()
-        .map(|peer| format!("{} {}", peer.node, if peer.heard { age(peer.heard_ms_ago) } else { "SILENT".into() }))
-        .collect();
-    let lost: u64 = link.peers.iter().map(|peer| peer.lost).sum();
     let counters = &link.counters;
-    let dropped = counters.dropped_garbage
-        + counters.dropped_key
-        + counters.dropped_other_cluster
-        + counters.dropped_sender
-        + counters.dropped_replay;
+    let reasons = [
+        (counters.dropped_garbage, "garbage"),
+        (counters.dropped_key, "key"),
+        (counters.dropped_other_cluster, "other cluster"),
+        (counters.dropped_sender, "sender"),
+        (counters.dropped_replay, "replay"),
+    ];
+    let named: Vec<String> =
+        reasons.iter().filter(|(count, _)| *count > 0).map(|(count, reason)| format!("{count} {reason}")).collect();
+    let dropped = if named.is_empty() { "0".into() } else { named.join(", ") };
     let state = if link.usable { "usable" } else { "UNUSABLE" };
-    let peers = if peers.is_empty() { "-".into() } else { peers.join(", ") };
-    vec![link.name.clone(), link.interface.clone(), state.into(), peers, lost.to_string(), dropped.to_string()]
+    vec![
+        link.name.clone(),
+        link.interface.clone(),
+        link.kind.clone(),
+        state.into(),
+        counters.sent.to_string(),
+        counters.send_errors.to_string(),
+        counters.received.to_string(),
+        dropped,
+    ]
+}
+
+fn peer_row(link: &LinkStatus, peer: &LinkPeerStatus) -> Vec<String> {
+    let heard = match (peer.heard, peer.heard_ms_ago) {
+        (true, ms) => age(ms),
+        (false, None) => "NEVER".into(),
+        (false, ms) => format!("SILENT, {}", age(ms)),
+    };
+    let counts = [peer.received, peer.lost, peer.duplicates].map(|count| count.to_string());
+    [link.name.clone(), peer.node.clone(), heard].into_iter().chain(counts).collect()
 }
 
 fn age(ms: Option<f64>) -> String {
@@ -81,7 +98,7 @@ fn columns(first: &str, rest: &[&str], rows: impl Iterator<Item = Vec<String>>) 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::cluster::status::{LinkCounters, LinkPeerStatus, SCHEMA};
+    use crate::cluster::status::{LinkCounters, SCHEMA};
 
     pub(crate) fn status() -> Status {
         let node = |name: &str, me, state: &str, heard_ms_ago, configuration_agrees| NodeStatus {
@@ -110,13 +127,19 @@ pub(super) mod tests {
             received: 900,
             duplicates: 0,
             lost: 3,
+            strangers: 1,
         };
         let link = |name: &str, usable, peers| LinkStatus {
             name: name.into(),
             interface: "eth7".into(),
             usable,
             peers,
-            counters: LinkCounters { dropped_key: 2, dropped_garbage: 1, ..LinkCounters::default() },
+            counters: LinkCounters { sent: 901, dropped_key: 2, dropped_garbage: 1, ..LinkCounters::default() },
+            kind: "ucast".into(),
+            port: 694,
+            fault: None,
+            send_error: None,
+            advice: vec![],
         };
         let silent = LinkPeerStatus { heard: false, heard_ms_ago: None, lost: 0, ..heard.clone() };
         Status {
@@ -147,9 +170,13 @@ NODE          STATE  HEARD     CONFIGURATION
 alpha (this)  alive  -         -
 beta          late   61 s ago  DIFFERS
 
-LINK  INTERFACE  STATE     HEARD FROM      LOST  DROPPED
-hb0   eth7       usable    beta 12 ms ago  3     3
-hb1   eth7       UNUSABLE  beta SILENT     0     3
+LINK  INTERFACE  KIND   STATE     SENT  ERRORS  RECEIVED  DROPPED
+hb0   eth7       ucast  usable    901   0       0         1 garbage, 2 key
+hb1   eth7       ucast  UNUSABLE  901   0       0         1 garbage, 2 key
+
+ON LINK  PEER  HEARD      RECEIVED  LOST  DUPLICATES
+hb0      beta  12 ms ago  900       3     0
+hb1      beta  NEVER      900       0     0
 
 Needs attention:
   ! beta has another configuration";

@@ -4,7 +4,7 @@
 use super::grant::{Grant, Order, Record};
 use super::group::Phase;
 use super::placement::Fitness;
-use super::status::{GroupStatus, LinkCounters, LinkPeerStatus, LinkStatus, NodeStatus, SCHEMA, Status};
+use super::status::{GroupStatus, LinkPeerStatus, LinkSeen, LinkStatus, NodeStatus, SCHEMA, Status};
 use super::takeover::{Gate, Proof};
 use super::view::{Peer, PeerState};
 use super::{Cluster, Time};
@@ -41,7 +41,14 @@ impl Cluster {
     }
 
     pub fn status(&self) -> Status {
+        self.status_with(&[])
+    }
+
+    /// With what was counted on each link.
+    pub fn status_with(&self, seen: &[LinkSeen]) -> Status {
         let config = &self.config;
+        let seen = |link: LinkId| seen.get(usize::from(link.0)).cloned().unwrap_or_default();
+        let links: Vec<LinkStatus> = config.link_ids().map(|link| self.link_status(link, seen(link))).collect();
         Status {
             schema: SCHEMA,
             cluster: config.cluster.clone(),
@@ -49,9 +56,9 @@ impl Cluster {
             version: env!("CARGO_PKG_VERSION").into(),
             state: self.node_state().into(),
             nodes: config.node_ids().map(|node| self.node_status(node)).collect(),
-            links: config.link_ids().map(|link| self.link_status(link)).collect(),
             groups: config.group_ids().map(|group| self.group_status(group)).collect(),
-            attention: self.attention(),
+            attention: self.attention(&links),
+            links,
         }
     }
 
@@ -106,7 +113,7 @@ impl Cluster {
         }
     }
 
-    fn link_status(&self, link: LinkId) -> LinkStatus {
+    fn link_status(&self, link: LinkId, seen: LinkSeen) -> LinkStatus {
         let config = self.config.link(link);
         let peers = self.view.peers.iter().filter_map(|(node, peer)| {
             let on = peer.links.get(&link)?;
@@ -117,14 +124,21 @@ impl Cluster {
                 received: on.received,
                 duplicates: on.duplicates,
                 lost: on.lost,
+                strangers: on.strangers,
             })
         });
+        let usable = self.view.links.get(&link).copied().unwrap_or(false);
         LinkStatus {
             name: config.name.clone(),
             interface: config.interface.clone(),
-            usable: self.view.links.get(&link).copied().unwrap_or(false),
+            usable,
             peers: peers.collect(),
-            counters: LinkCounters::default(),
+            kind: config.kind.name().into(),
+            port: config.port,
+            advice: self.advice(link, &seen),
+            counters: seen.counters,
+            fault: seen.fault.filter(|_| !usable),
+            send_error: seen.send_error,
         }
     }
 
@@ -243,7 +257,7 @@ impl Cluster {
         }
     }
 
-    fn attention(&self) -> Vec<String> {
+    fn attention(&self, links: &[LinkStatus]) -> Vec<String> {
         let mut lines = Vec::new();
         for (node, peer) in &self.view.peers {
             let name = &self.config.node(*node).name;
@@ -262,17 +276,9 @@ impl Cluster {
                 };
                 lines.push(format!("node {name} runs with other configuration: {what} differ"));
             }
-            for (link, _) in peer.links.iter().filter(|(_, on)| on.silent) {
-                lines.push(format!("node {name} is not heard on link {}", self.config.link(*link).name));
-            }
+            lines.extend(self.one_sided(*node));
         }
-        for link in self.config.link_ids().filter(|link| self.view.links.get(link) != Some(&true)) {
-            let config = self.config.link(link);
-            lines.push(format!(
-                "link {} is not usable: interface {} is missing, without carrier or without its address",
-                config.name, config.interface
-            ));
-        }
+        lines.extend(links.iter().flat_map(|link| link.advice.iter().cloned()));
         if let Some(what) = &self.pending {
             lines.push(format!("configuration on disk differs from the running one: {what}"));
         }

@@ -8,6 +8,7 @@
 //! `stop`, `upkeep` (how). Beside them: `learn` (what peers know), `say` (what they are told), `command` (operators), `describe` (why).
 
 pub mod action;
+mod advice;
 mod command;
 mod describe;
 pub mod event;
@@ -45,6 +46,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use timers::{Timer, Timers};
 use view::{PeerState, View};
+
+/// Another daemon under this node's name is told of so often.
+const NAME_TAKEN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Who this run of the daemon is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +99,10 @@ pub struct Cluster {
     /// The wait for acknowledgements of the last releases has begun.
     leave_waited: bool,
     host_answers: bool,
+    /// When it was last told that another daemon uses this node's name.
+    name_taken: Option<Time>,
+    /// Since when each link has been usable, or not.
+    link_since: BTreeMap<LinkId, Time>,
     pending: Option<String>,
     view: View,
     groups: Vec<Group>,
@@ -152,6 +160,8 @@ impl Cluster {
             exited: false,
             leave_waited: false,
             host_answers: true,
+            name_taken: None,
+            link_since: BTreeMap::new(),
             pending: None,
             view: View::new(&config, now),
             groups: groups.collect(),
@@ -299,8 +309,8 @@ impl Cluster {
                     self.greet = true;
                 }
             }
-            Heard::OwnName => self.report(Change::NameTaken { node: config.me }),
-            Heard::Duplicate | Heard::Replay | Heard::UnknownSender => {}
+            Heard::OwnName => self.name_taken(),
+            Heard::Duplicate | Heard::Replay | Heard::UnknownSender | Heard::OwnCopy => {}
         }
         // What was cut may have been cut from its neighbours too, and they may know another owner. Rightly, where this one is beaten.
         for id in config.group_ids().filter(|_| returned) {
@@ -309,6 +319,15 @@ impl Cluster {
             }
         }
         heard
+    }
+
+    /// A network that reaches everyone brings it with each of the other's heartbeats, or whenever somebody replays one.
+    fn name_taken(&mut self) {
+        let told = self.name_taken.is_some_and(|at| self.now.since(at) < NAME_TAKEN_AGAIN);
+        if !told {
+            self.name_taken = Some(self.now);
+            self.report(Change::NameTaken { node: self.config.me });
+        }
     }
 
     /// Everything that waits was folded: expire silence, and decide.
@@ -383,6 +402,7 @@ impl Cluster {
         if self.view.links.insert(link, usable) == Some(usable) {
             return;
         }
+        self.link_since.insert(link, self.now);
         self.report(if usable { Change::LinkUsable { link } } else { Change::LinkUnusable { link } });
         if usable {
             self.speak = true;

@@ -37,9 +37,30 @@ pub struct LinkStatus {
     pub interface: String,
     pub usable: bool,
     pub peers: Vec<LinkPeerStatus>,
-    /// Filled in by the beat thread, which does the counting.
     #[serde(default)]
     pub counters: LinkCounters,
+    /// `ucast`, `mcast`, `bcast`.
+    #[serde(default)]
+    pub kind: String,
+    #[serde(default)]
+    pub port: u16,
+    /// Why it is not usable.
+    #[serde(default)]
+    pub fault: Option<String>,
+    /// Why the last message could not be sent.
+    #[serde(default)]
+    pub send_error: Option<String>,
+    /// Whole sentences on what is wrong with it and where to look; all of them stand in [`Status::attention`] too.
+    #[serde(default)]
+    pub advice: Vec<String>,
+}
+
+/// What only he knows of a link who sends and receives there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinkSeen {
+    pub counters: LinkCounters,
+    pub fault: Option<String>,
+    pub send_error: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +72,9 @@ pub struct LinkPeerStatus {
     pub duplicates: u64,
     /// Messages of the peer that this link did not bring.
     pub lost: u64,
+    /// Messages that show that the peer has not heard this daemon: a few when either was started, many if it never hears it.
+    #[serde(default)]
+    pub strangers: u64,
 }
 
 /// What a link has sent, received and dropped since the daemon started.
@@ -71,6 +95,9 @@ pub struct LinkCounters {
     /// From a daemon that shows no sign of having heard this one: its first packets, or those of one that no longer runs.
     #[serde(default)]
     pub strangers: u64,
+    /// This node's own packets, which came back: always with `bcast`, with `mcast` where `loop = true`.
+    #[serde(default)]
+    pub own: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

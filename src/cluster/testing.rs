@@ -17,7 +17,7 @@ const THEIRS: Incarnation = Incarnation(200);
 /// 100 ms / 200 ms / 300 ms, and a group with one address.
 pub fn config(me: NodeId) -> Config {
     let node = |name: &str, tag| NodeConfig { name: name.into(), tag: NodeTag(tag) };
-    let link = |name: &str| LinkConfig { name: name.into(), interface: name.into(), port: 694, peers: BTreeMap::new() };
+    let link = |name: &str| LinkConfig::ucast(name, 694, BTreeMap::new());
     let millis = Duration::from_millis;
     Config {
         cluster: "test".into(),

@@ -157,6 +157,9 @@ pub struct PeerLink {
     pub received: u64,
     pub duplicates: u64,
     pub lost: u64,
+    /// Messages that do not echo this node, and when the last one came.
+    pub strangers: u64,
+    pub stranger_at: Option<Time>,
     highest: u64,
 }
 
@@ -175,6 +178,8 @@ pub enum Heard {
     UnknownSender,
     /// This node's own name, from another daemon.
     OwnName,
+    /// This daemon's own message, which a network gave back.
+    OwnCopy,
 }
 
 #[derive(Clone, Debug)]
@@ -287,7 +292,7 @@ impl View {
             return Heard::UnknownSender;
         };
         let Some(peer) = self.peers.get_mut(&node) else {
-            return if message.incarnation == mine.0 { Heard::Replay } else { Heard::OwnName };
+            return if message.incarnation == mine.0 { Heard::OwnCopy } else { Heard::OwnName };
         };
         let own = config.node(config.me).tag;
         let echoed = message
@@ -295,6 +300,10 @@ impl View {
             .iter()
             .find(|echo| echo.node == own && echo.incarnation == mine.0 && echo.sequence <= mine.1);
         let heard = peer.place(now, node, message, echoed, mine.1);
+        if let (Heard::Stranger { .. }, Some(on)) = (heard, peer.links.get_mut(&link)) {
+            on.strangers += 1;
+            on.stranger_at = Some(now);
+        }
         if matches!(heard, Heard::News(_) | Heard::Duplicate) {
             let first = peer.note_link(now, node, link, message.sequence, changes);
             if first {

@@ -4,7 +4,7 @@
 use super::digest::{Canonical, node_tag};
 use super::duration::show;
 use super::local::Local;
-use super::model::{LinkConfig, NodeConfig, NodeId, ProofPolicy, TakeoverConfig, Timing};
+use super::model::{LinkConfig, LinkKind, NodeConfig, NodeId, ProofPolicy, TakeoverConfig, Timing};
 use super::problem::{Position, Problem};
 use super::tree::{Found, Reader, Section};
 use super::{link, name, read_text, unbuilt};
@@ -66,8 +66,11 @@ impl Cluster {
             canonical.line(key, time.as_nanos());
         }
         for link in &self.links {
-            canonical.line("link", format_args!("ucast {} {}", link.name, link.port));
-            for (node, address) in &link.peers {
+            canonical.line("link", format_args!("{} {} {}", link.kind.name(), link.name, link.port));
+            if let LinkKind::Mcast { group, ttl, loops } = link.kind {
+                canonical.line("mcast", format_args!("{group} {ttl} {loops}"));
+            }
+            for (node, address) in link.peers() {
                 canonical.line("peer", format_args!("{} {address}", node.0));
             }
         }

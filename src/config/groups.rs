@@ -83,7 +83,7 @@ fn compare(groups: &[Group<'_>], cluster: &Cluster, problems: &mut Vec<Problem>)
     }
     for (index, group) in groups.iter().enumerate() {
         for (address, place) in group.config.addresses.iter().zip(&group.addresses_at) {
-            let here = cluster.links.iter().find(|link| link.peers.values().any(|peer| *peer == address.address));
+            let here = cluster.links.iter().find(|link| link.peers().any(|(_, peer)| peer == address.address));
             if let Some(link) = here {
                 let what = format!("{} is a node's own address on link {}", address.address, link.name);
                 problem(*place, what, "choose an address that no node keeps");

@@ -1,24 +1,16 @@
-//! The `[[link]]` tables: over which interfaces and addresses the nodes hear each other.
-//! It must not know sockets.
+//! The `[[link]]` tables: over which interfaces the nodes hear each other, one by one and compared with each other.
+//! It must not know sockets. What is particular to a kind of link stands in `linkkind`.
 
-use super::cluster::{Cluster, node_id};
+use super::cluster::Cluster;
+use super::linkkind::{self, Placed};
 use super::local::Local;
-use super::model::{LinkConfig, MOST_LINKS, NodeId};
-use super::problem::{Position, did_you_mean};
+use super::model::{LinkConfig, MOST_LINKS};
 use super::tree::{Found, Reader, Section};
 use super::{name, unbuilt};
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 const DEFAULT_PORT: u16 = 694;
 const TABLE: &str = "[[link]]";
-
-/// A link, and where its parts stand, for comparing it with others.
-struct Placed {
-    link: LinkConfig,
-    at: Position,
-    peers_at: BTreeMap<NodeId, Position>,
-}
 
 /// The sound ones; whatever is wrong with the others was reported.
 pub(super) fn read_all(reader: &mut Reader<'_>, top: Section<'_>, cluster: &Cluster, local: &Local) -> Vec<LinkConfig> {
@@ -42,14 +34,17 @@ pub(super) fn read_all(reader: &mut Reader<'_>, top: Section<'_>, cluster: &Clus
 }
 
 fn read_one(reader: &mut Reader<'_>, section: Section<'_>, cluster: &Cluster, local: &Local) -> Option<Placed> {
-    reader.missing(section, "kind", "add kind = \"ucast\"");
+    reader.missing(section, "kind", "add kind = \"ucast\", \"mcast\" or \"bcast\"");
     let kind = reader.string(section, "kind");
-    if let Some(kind) = kind.filter(|kind| kind.value != "ucast") {
-        // The keys of other kinds are others: judging them would only invent mistakes.
-        unbuilt::refuse_link_kind(&mut reader.findings, &kind);
-        return None;
-    }
-    reader.known_keys(section, &["kind", "interface", "port", "peers"]);
+    let kind = match kind {
+        Some(kind) if !unbuilt::LINK_KINDS.contains(&kind.value.as_str()) => {
+            // The keys of other kinds are others: judging them would only invent mistakes.
+            unbuilt::refuse_link_kind(&mut reader.findings, &kind);
+            return None;
+        }
+        kind => kind.map_or("ucast".to_owned(), |kind| kind.value),
+    };
+    reader.known_keys(section, linkkind::keys(&kind));
     reader.missing(section, "interface", "name the network interface of this link, such as \"eth1\"");
     let interface = reader.string(section, "interface");
     if let Some(Found { value, at }) = &interface
@@ -57,21 +52,11 @@ fn read_one(reader: &mut Reader<'_>, section: Section<'_>, cluster: &Cluster, lo
     {
         reader.findings.problem(*at, what, "write the interface as `ip link` names it");
     }
-    let port = port(reader, section)?;
-    reader.missing(section, "peers", "give every node's address on this link: peers = { alpha = \"…\", beta = \"…\" }");
-    let peers_section = reader.table(section, "peers", "peers")?;
-    let peers = peers(reader, peers_section, cluster);
-    let interface = interface?;
-    Some(Placed {
-        link: LinkConfig {
-            interface: local.interface(&interface.value),
-            name: interface.value,
-            port,
-            peers: peers.iter().map(|(node, found)| (*node, found.value)).collect(),
-        },
-        at: interface.at,
-        peers_at: peers.into_iter().map(|(node, found)| (node, found.at)).collect(),
-    })
+    let port = port(reader, section);
+    let (kind, peers_at) = linkkind::read(reader, section, &kind, cluster)?;
+    let (interface, port) = (interface?, port?);
+    let link = LinkConfig { interface: local.interface(&interface.value), name: interface.value, port, kind };
+    Some(Placed { link, at: interface.at, peers_at })
 }
 
 fn port(reader: &mut Reader<'_>, section: Section<'_>) -> Option<u16> {
@@ -90,91 +75,55 @@ fn port(reader: &mut Reader<'_>, section: Section<'_>) -> Option<u16> {
     port
 }
 
-fn peers(reader: &mut Reader<'_>, section: Section<'_>, cluster: &Cluster) -> BTreeMap<NodeId, Found<Ipv4Addr>> {
-    let mut peers: BTreeMap<NodeId, Found<Ipv4Addr>> = BTreeMap::new();
-    let mut named = Vec::new();
-    for key in reader.keys(section) {
-        let node = cluster.find_node(&key.value);
-        if node.is_none() && !cluster.nodes.is_empty() {
-            let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
-            let what = format!("\"{}\" is not among the nodes", key.value);
-            reader.findings.problem(key.at, what, did_you_mean(&key.value, &names));
-        }
-        let found = reader.string(section, &key.value);
-        let address = found.and_then(|found| address(reader, &found));
-        let Some(node) = node else { continue };
-        if named.contains(&node) {
-            reader.findings.problem(key.at, format!("node \"{}\" stands here twice", key.value), "remove one of them");
-        }
-        named.push(node);
-        if let Some(address) = address {
-            if let Some((twin, _)) = peers.iter().find(|(_, peer)| peer.value == address.value) {
-                let twin = &cluster.nodes[usize::from(twin.0)].name;
-                let what = format!("{} is the address of \"{twin}\" already", address.value);
-                reader.findings.problem(address.at, what, "each node has an address of its own");
-            } else {
-                peers.insert(node, address);
-            }
-        }
-    }
-    for (index, node) in cluster.nodes.iter().enumerate() {
-        if !named.contains(&node_id(index)) {
-            let what = format!("node \"{}\" has no address on this link", node.name);
-            reader.findings.problem(section.at, what, format!("add {} = \"…\" to peers", node.name));
-        }
-    }
-    peers
-}
-
-fn address(reader: &mut Reader<'_>, found: &Found<String>) -> Option<Found<Ipv4Addr>> {
-    let text = &found.value;
-    if let Ok(address) = text.parse::<Ipv4Addr>() {
-        if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
-            reader.findings.problem(
-                found.at,
-                format!("{address} is not the address of one host"),
-                "give the node's own",
-            );
-            return None;
-        }
-        return Some(Found { value: address, at: found.at });
-    }
-    if text.parse::<Ipv6Addr>().is_ok() {
-        let what = "not built yet in this version: heartbeats over IPv6";
-        reader.findings.problem(found.at, what, "give the node's IPv4 address on this link");
-    } else {
-        let what = format!("\"{text}\" is not an IPv4 address");
-        reader.findings.problem(found.at, what, "write it in numbers: names are not resolved on the heartbeat's path");
-    }
-    None
-}
-
 /// Two links that share what makes them two only look like redundancy.
 fn compare(reader: &mut Reader<'_>, new: &Placed, links: &[Placed]) {
     for other in links {
-        if other.link.interface == new.link.interface && other.link.port == new.link.port {
-            let what = format!("another link uses interface {} and port {} already", new.link.name, new.link.port);
+        let kind = new.link.kind.name();
+        let same_place = other.link.interface == new.link.interface && other.link.port == new.link.port;
+        if same_place && other.link.kind.name() == kind {
+            let port = new.link.port;
+            let what = format!("another {kind} link uses interface {} and port {port} already", new.link.name);
             reader.findings.problem(new.at, what, "remove one of them, or use another interface");
             continue;
         }
-        for (node, address) in &new.link.peers {
-            let twin = other.link.peers.iter().find(|(_, peer)| *peer == address).map(|(twin, _)| twin);
+        for (node, address) in new.link.peers() {
+            // Addresses of a link's own scope may be alike on each.
+            if is_link_local(&address) && other.link.interface != new.link.interface {
+                continue;
+            }
+            let twin = other.link.peers().find(|(_, peer)| *peer == address).map(|(twin, _)| twin);
             let clash = twin.is_some_and(|twin| twin != node || other.link.port == new.link.port);
             if clash {
                 let what = format!("{address} stands in another link already");
-                reader.findings.problem(new.peers_at[node], what, "give the node's address on this link's own network");
+                let at = new.peers_at.get(&node).copied().unwrap_or(new.at);
+                reader.findings.problem(at, what, "give the node's address on this link's own network");
             }
         }
     }
 }
 
-/// Links on one interface differ by port; so do their names then.
+fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// Links on one interface differ by port, or else by kind; so do their names then.
 fn name_apart(mut links: Vec<LinkConfig>) -> Vec<LinkConfig> {
-    let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
+    let before: Vec<(String, u16, &str)> =
+        links.iter().map(|link| (link.name.clone(), link.port, link.kind.name())).collect();
     for link in &mut links {
-        if names.iter().filter(|name| **name == link.name).count() > 1 {
-            link.name = format!("{}:{}", link.name, link.port);
+        let same = || before.iter().filter(|(name, _, _)| *name == link.name);
+        if same().count() == 1 {
+            continue;
         }
+        let kind = link.kind.name();
+        let port_is_its_own = same().filter(|(_, port, _)| *port == link.port).count() == 1;
+        let kind_is_its_own = same().filter(|(_, _, other)| *other == kind).count() == 1;
+        let suffix = match (port_is_its_own, kind_is_its_own) {
+            (true, _) => link.port.to_string(),
+            (false, true) => kind.to_owned(),
+            (false, false) => format!("{kind}:{}", link.port),
+        };
+        link.name = format!("{}:{suffix}", link.name);
     }
     links
 }

@@ -3,7 +3,7 @@
 //!
 //! | file | what it reads |
 //! |---|---|
-//! | `cluster`, `link`, `unbuilt` | `hafailover.toml`; what a later version will know and this one refuses |
+//! | `cluster`, `link`, `linkkind`, `unbuilt` | `hafailover.toml`; what a later version will know and this one refuses |
 //! | `local` | `local.toml` |
 //! | `authkeys` | the keys |
 //! | `unitfile`, `unitpath` | unit files: their syntax, and where systemd looks for them |
@@ -18,6 +18,7 @@ mod duration;
 mod group;
 mod groups;
 mod link;
+mod linkkind;
 mod local;
 pub(crate) mod member;
 pub mod model;

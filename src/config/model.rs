@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// Position of a node in [`Config::nodes`]. The wire carries [`NodeTag`].
@@ -66,7 +66,7 @@ pub struct Timing {
 /// Two or three on separate networks are as many as help; each costs a packet per peer and keepalive.
 pub const MOST_LINKS: usize = 8;
 
-/// A `[[link]]` of kind `ucast` over IPv4, the only kind so far.
+/// A `[[link]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkConfig {
     /// What status and journal call it: the interface as the cluster's file names it.
@@ -74,8 +74,18 @@ pub struct LinkConfig {
     /// The interface on this host (after `local.toml`).
     pub interface: String,
     pub port: u16,
-    /// The address of every node on this link, this node's own included.
-    pub peers: BTreeMap<NodeId, Ipv4Addr>,
+    pub kind: LinkKind,
+}
+
+/// How a link reaches the peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkKind {
+    /// The address of every node on this link, this node's own included; all of one family.
+    Ucast { peers: BTreeMap<NodeId, IpAddr> },
+    /// `loops`: this host's own packets come back to it.
+    Mcast { group: IpAddr, ttl: u8, loops: bool },
+    /// To 255.255.255.255 on the interface.
+    Bcast,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +180,42 @@ impl Config {
 
     pub fn group_by_tag(&self, tag: GroupTag) -> Option<GroupId> {
         self.group_ids().find(|id| self.group(*id).tag == tag)
+    }
+}
+
+impl LinkConfig {
+    pub fn ucast(name: &str, port: u16, peers: BTreeMap<NodeId, IpAddr>) -> LinkConfig {
+        LinkConfig { name: name.to_owned(), interface: name.to_owned(), port, kind: LinkKind::Ucast { peers } }
+    }
+
+    /// The address of every node on this link, where the nodes have any there.
+    pub fn peers(&self) -> impl Iterator<Item = (NodeId, IpAddr)> {
+        let peers = match &self.kind {
+            LinkKind::Ucast { peers } => Some(peers),
+            LinkKind::Mcast { .. } | LinkKind::Bcast => None,
+        };
+        peers.into_iter().flatten().map(|(node, address)| (*node, *address))
+    }
+}
+
+impl LinkKind {
+    /// Switches may pass it only to ports where somebody lately said that he listens. What is of a network's own control
+    /// block goes to every port (RFC 4541).
+    pub fn may_be_snooped(&self) -> bool {
+        match self {
+            LinkKind::Mcast { group: IpAddr::V4(group), .. } => group.octets()[..3] != [224, 0, 0],
+            LinkKind::Mcast { group: IpAddr::V6(group), .. } => group.segments() != [0xff02, 0, 0, 0, 0, 0, 0, 1],
+            LinkKind::Ucast { .. } | LinkKind::Bcast => false,
+        }
+    }
+
+    /// As the file spells it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            LinkKind::Ucast { .. } => "ucast",
+            LinkKind::Mcast { .. } => "mcast",
+            LinkKind::Bcast => "bcast",
+        }
     }
 }
 

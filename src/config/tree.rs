@@ -90,6 +90,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    pub(super) fn boolean(&mut self, section: Section<'_>, key: &str) -> Option<Found<bool>> {
+        let value = section.table.get(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(boolean) => Some(Found { value: *boolean, at: self.position(value) }),
+            other => self.wrong_type(value, key, other, "true or false, without quotes"),
+        }
+    }
+
     pub(super) fn duration(&mut self, section: Section<'_>, key: &str) -> Option<Found<Duration>> {
         let value = section.table.get(key)?;
         let text = match value.get_ref() {

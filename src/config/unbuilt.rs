@@ -67,13 +67,15 @@ pub(super) fn check_proof(findings: &mut Findings<'_>, proof: &Found<String>, no
     findings.problem(proof.at, what, "set proof = \"silence\", if two owners for a moment can damage nothing");
 }
 
+pub(super) const LINK_KINDS: [&str; 3] = ["ucast", "mcast", "bcast"];
+
+/// Refuses every kind of link that is none of [`LINK_KINDS`].
 pub(super) fn refuse_link_kind(findings: &mut Findings<'_>, kind: &Found<String>) {
-    const LATER: [&str; 3] = ["mcast", "bcast", "serial"];
-    if LATER.contains(&kind.value.as_str()) {
-        let what = format!("not built yet in this version: links of kind \"{}\"", kind.value);
-        findings.problem(kind.at, what, "use kind = \"ucast\" with the address of each node");
+    if kind.value == "serial" {
+        let what = "not built yet in this version: links of kind \"serial\"";
+        findings.problem(kind.at, what, "use kind = \"ucast\", \"mcast\" or \"bcast\" over a network interface");
     } else {
-        let remedy = did_you_mean(&kind.value, &["ucast"]);
+        let remedy = did_you_mean(&kind.value, &LINK_KINDS);
         findings.problem(kind.at, format!("unknown kind of link \"{}\"", kind.value), remedy);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 fn config() -> Config {
     let mut config = plain_config(&["alpha", "beta"]);
-    let link = LinkConfig { name: "hb0".into(), interface: "eth7".into(), port: 694, peers: Default::default() };
+    let link = LinkConfig { interface: "eth7".into(), ..LinkConfig::ucast("hb0", 694, Default::default()) };
     config.links = vec![link];
     config
 }

@@ -1,36 +1,36 @@
-//! A heartbeat link over UDP and IPv4 (`kind = "ucast"`), bound to its interface and this node's own link address.
+//! A heartbeat link over UDP (`ucast`, `mcast`, `bcast`), bound to its interface.
 //! It must not know what a packet says, nor when to send one. Nothing here waits.
 //!
-//! The socket exists only while the interface exists and holds this node's own address on the link. Who watches
+//! The socket exists only while the interface exists and has the address that the link needs. Who watches
 //! netlink calls [`UdpLink::refresh`] whenever the interface changed; one that vanished is waited for.
 
-use super::priority;
-use crate::cluster::status::LinkCounters;
-use crate::config::model::{LinkConfig, NodeId};
+use super::open::Place;
+use crate::cluster::status::{LinkCounters, LinkSeen};
+use crate::config::model::{LinkConfig, LinkKind, NodeId};
 use crate::host::address::InterfaceState;
-use rustix::net::{RecvFlags, SendFlags, recv, sendto, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
-use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, sendto};
+use socket2::Socket;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-
-/// DSCP CS6, network control: switches that queue by DSCP let heartbeats pass bulk traffic.
-const TOS_CS6: u8 = 0xc0;
-
-/// Holds some hundred heartbeats, should the beat thread be late.
-const RECEIVE_BUFFER: usize = 256 * 1024;
 
 /// Pending socket errors (ICMP) come once each; more than this in a row is a broken socket, left to the next round.
 const ERRORS_PER_RECEIVE: u32 = 8;
 
 #[derive(Debug)]
 pub struct UdpLink {
-    interface: String,
-    own: Option<SocketAddrV4>,
-    peers: Vec<SocketAddrV4>,
+    config: LinkConfig,
+    /// This node's own address on a `ucast` link.
+    own: Option<IpAddr>,
+    others: Vec<IpAddr>,
     open: Option<Open>,
     carrier: bool,
     fault: Option<String>,
+    /// Nothing that netlink tells will show when the fault is over.
+    retries: bool,
+    failing: Option<Failure>,
+    /// A failure worth a word.
+    complaint: Option<Failure>,
     counters: LinkCounters,
 }
 
@@ -39,46 +39,105 @@ struct Open {
     socket: Socket,
     /// A socket stays bound to the interface it was bound to, even when another one took over its name.
     index: u32,
+    targets: Vec<SocketAddr>,
+}
+
+/// A message that could not be sent.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    error: Errno,
+    bytes: usize,
 }
 
 impl UdpLink {
     /// Opens nothing yet: that is for the first [`UdpLink::refresh`].
     pub fn new(config: &LinkConfig, me: NodeId) -> UdpLink {
-        let socket_address = |address: &Ipv4Addr| SocketAddrV4::new(*address, config.port);
         UdpLink {
-            interface: config.interface.clone(),
-            own: config.peers.get(&me).map(socket_address),
-            peers: config.peers.iter().filter(|(node, _)| **node != me).map(|(_, a)| socket_address(a)).collect(),
+            own: config.peers().find(|(node, _)| *node == me).map(|(_, address)| address),
+            others: match config.kind {
+                LinkKind::Ucast { .. } => config.peers().filter(|(node, _)| *node != me).map(|(_, at)| at).collect(),
+                LinkKind::Mcast { group, .. } => vec![group],
+                LinkKind::Bcast => vec![Ipv4Addr::BROADCAST.into()],
+            },
             open: None,
             carrier: false,
             fault: Some(format!("interface {} was not looked at yet", config.interface)),
+            retries: false,
+            failing: None,
+            complaint: None,
             counters: LinkCounters::default(),
+            config: config.clone(),
         }
     }
 
     /// Opens, keeps or closes the socket by what the interface is now (`None`: it does not exist). Cheap when
-    /// nothing changed; a bind that failed is tried again at each call.
+    /// nothing changed; what failed is tried again at each call.
     pub fn refresh(&mut self, state: Option<&InterfaceState>) {
-        self.carrier = state.is_some_and(|interface| interface.carrier);
-        let (interface, own) = match (state, self.own) {
-            (None, _) => return self.close(format!("interface {} does not exist", self.interface)),
-            (_, None) => return self.close(format!("this node has no address in peers of link {}", self.interface)),
-            (Some(interface), Some(own)) => (interface, own),
+        let carrier = state.is_some_and(|interface| interface.carrier);
+        let returned = !std::mem::replace(&mut self.carrier, carrier) && carrier;
+        self.retries = false;
+        let Some(interface) = state else {
+            return self.close(format!("interface {} does not exist", self.config.interface));
         };
-        if !interface.holds(*own.ip()) {
-            return self.close(format!("{} does not hold this node's address {}", interface.name, own.ip()));
+        let place = Place { interface: &interface.name, index: interface.index };
+        if let Some(missing) = self.missing(interface, &place) {
+            return self.close(missing);
         }
-        if self.open.as_ref().is_some_and(|open| open.index == interface.index) {
+        // Behind a returned carrier there may be another switch: it has to be told anew who listens.
+        let joins = returned && matches!(self.config.kind, LinkKind::Mcast { .. });
+        if self.open.as_ref().is_some_and(|open| open.index == interface.index && !joins) {
             return;
         }
         // The old socket must let go of the port first.
         self.open = None;
-        match open_socket(&interface.name, own) {
+        match self.open_socket(&place) {
             Ok(socket) => {
-                self.open = Some(Open { socket, index: interface.index });
+                let targets = self.others.iter().map(|address| place.end(*address, self.config.port)).collect();
+                self.open = Some(Open { socket, index: interface.index, targets });
                 self.fault = None;
             }
-            Err(error) => self.fault = Some(format!("cannot bind {own} on {}: {error}", interface.name)),
+            Err(error) => {
+                let bound = self.own.or(self.others.first().copied());
+                let end = bound.map_or(String::new(), |address| SocketAddr::new(address, self.config.port).to_string());
+                self.retries = true;
+                self.fault = Some(format!("cannot bind {end} on {}: {error}", interface.name));
+            }
+        }
+    }
+
+    /// The address without which the link cannot speak, if the interface lacks it.
+    fn missing(&mut self, interface: &InterfaceState, place: &Place<'_>) -> Option<String> {
+        let name = &interface.name;
+        // The kernel is asked: an address of IPv6 is of no use before it was found to be nobody else's.
+        let (here, what) = match (&self.config.kind, self.own) {
+            (LinkKind::Ucast { .. }, None) => {
+                return Some(format!("this node has no address in peers of link {}", self.config.name));
+            }
+            (LinkKind::Ucast { .. }, Some(IpAddr::V4(own))) => {
+                (interface.holds(own), format!("{name} does not hold this node's address {own}"))
+            }
+            (LinkKind::Ucast { .. }, Some(IpAddr::V6(own))) => {
+                self.retries = !place.holds_v6(own);
+                (!self.retries, format!("{name} does not hold this node's address {own}, or not yet"))
+            }
+            (LinkKind::Mcast { group: IpAddr::V6(group), .. }, _) => {
+                self.retries = !place.reaches_v6(*group, self.config.port);
+                (!self.retries, format!("{name} has no IPv6 address from which to reach {group}, or not yet"))
+            }
+            (LinkKind::Mcast { .. } | LinkKind::Bcast, _) => {
+                (!interface.addresses.is_empty(), format!("{name} has no IPv4 address"))
+            }
+        };
+        (!here).then_some(what)
+    }
+
+    fn open_socket(&self, place: &Place<'_>) -> std::io::Result<Socket> {
+        let port = self.config.port;
+        match (&self.config.kind, self.own) {
+            (LinkKind::Ucast { .. }, Some(own)) => place.ucast(own, port),
+            (LinkKind::Ucast { .. }, None) => Err(std::io::ErrorKind::AddrNotAvailable.into()),
+            (LinkKind::Mcast { group, ttl, loops }, _) => place.mcast(*group, port, *ttl, *loops),
+            (LinkKind::Bcast, _) => place.bcast(port),
         }
     }
 
@@ -87,9 +146,21 @@ impl UdpLink {
         self.open.is_some() && self.carrier
     }
 
+    /// There is no socket for a reason whose end is told by nobody: to be refreshed now and then.
+    pub fn retries(&self) -> bool {
+        self.retries
+    }
+
     /// Why there is no socket, for people.
     pub fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
+    }
+
+    /// Why the link is not usable, for people.
+    pub fn trouble(&self) -> Option<String> {
+        let remedy = "look at the cable, the switch and the other end";
+        let carrier = || (!self.carrier).then(|| format!("{} has no carrier: {remedy}", self.config.interface));
+        self.fault.clone().or_else(carrier)
     }
 
     /// What to poll for reading.
@@ -97,14 +168,43 @@ impl UdpLink {
         self.open.as_ref().map(|open| open.socket.as_fd())
     }
 
-    /// To every peer. An error is counted and nothing else: the next keepalive is the repetition.
+    /// To every peer. What fails is counted and not repeated: the next keepalive is the repetition.
     pub fn send(&mut self, packet: &[u8]) {
         let Some(open) = &self.open else { return };
-        for peer in &self.peers {
-            match sendto(&open.socket, packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, peer) {
-                Ok(_) => self.counters.sent += 1,
-                Err(_) => self.counters.send_errors += 1,
+        self.failing = None;
+        for target in &open.targets {
+            let Err(error) = sendto(&open.socket, packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, target) else {
+                self.counters.sent += 1;
+                continue;
+            };
+            self.counters.send_errors += 1;
+            self.failing = Some(Failure { error, bytes: packet.len() });
+            // The first one, then each time their number has doubled. Without carrier the reason is known.
+            if self.carrier && self.counters.send_errors.is_power_of_two() {
+                self.complaint = self.failing;
             }
+        }
+    }
+
+    /// Why the last message could not be sent, for people.
+    pub fn send_error(&self) -> Option<String> {
+        self.failing.map(|failure| self.explain(failure))
+    }
+
+    /// The same as [`UdpLink::send_error`], where it is worth an entry in the journal; once.
+    pub fn complaint(&mut self) -> Option<String> {
+        let failure = self.complaint.take()?;
+        let (name, count) = (&self.config.name, self.counters.send_errors);
+        Some(format!("link {name}: {}; {count} so far", self.explain(failure)))
+    }
+
+    fn explain(&self, Failure { error, bytes }: Failure) -> String {
+        let interface = &self.config.interface;
+        match error {
+            Errno::MSGSIZE => format!(
+                "a message of {bytes} bytes is more than {interface} carries in one packet: set its MTU to 1280 or more"
+            ),
+            error => format!("a message could not be sent on {interface}: {error}"),
         }
     }
 
@@ -122,11 +222,20 @@ impl UdpLink {
                     }
                     self.counters.dropped_garbage += 1;
                 }
-                Err(rustix::io::Errno::AGAIN) => return None,
+                Err(Errno::AGAIN) => return None,
                 Err(_) => errors += 1,
             }
         }
         None
+    }
+
+    /// Whether this host's own packets come back to it here.
+    pub fn gives_back(&self) -> bool {
+        matches!(self.config.kind, LinkKind::Bcast | LinkKind::Mcast { .. })
+    }
+
+    pub fn seen(&self) -> LinkSeen {
+        LinkSeen { counters: self.counters, fault: self.trouble(), send_error: self.send_error() }
     }
 
     pub fn counters(&self) -> &LinkCounters {
@@ -140,18 +249,7 @@ impl UdpLink {
 
     fn close(&mut self, why: String) {
         self.open = None;
+        self.failing = None;
         self.fault = Some(why);
     }
-}
-
-fn open_socket(interface: &str, own: SocketAddrV4) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    // Bound to the device first: several links may share a port, and no other interface may speak for this one.
-    socket.bind_device(Some(interface.as_bytes()))?;
-    sockopt::set_ip_tos(&socket, TOS_CS6)?;
-    priority::raise(&socket)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    // No SO_REUSEADDR: for UDP it would let a second daemon steal the heartbeats instead of being refused.
-    socket.bind(&own.into())?;
-    Ok(socket)
 }

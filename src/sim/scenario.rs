@@ -76,11 +76,9 @@ impl Scenario {
         let nodes =
             ["alpha", "beta"].iter().zip(1..).map(|(name, tag)| NodeConfig { name: (*name).into(), tag: NodeTag(tag) });
         let nodes: Vec<NodeConfig> = nodes.collect();
-        let links = (0..LINKS as u8).map(|link| LinkConfig {
-            name: format!("hb{link}"),
-            interface: format!("hb{link}"),
-            port: 694,
-            peers: (0..NODES as u8).map(|node| (NodeId(node), Ipv4Addr::new(172, 16, link, node + 1))).collect(),
+        let links = (0..LINKS as u8).map(|link| {
+            let peers = (0..NODES as u8).map(|node| (NodeId(node), [172, 16, link, node + 1].into()));
+            LinkConfig::ucast(&format!("hb{link}"), 694, peers.collect())
         });
         let links: Vec<LinkConfig> = links.collect();
         let configs = (0..NODES as u8).map(|me| Config {

@@ -83,6 +83,27 @@ const fn case(
     Case { file, old, new, what, remedy }
 }
 
+/// A mistake in a link of kind `mcast`: its group, and what else stands there.
+macro_rules! mcast {
+    ($group:literal, $more:literal, $what:literal, $remedy:literal) => {
+        case(
+            CLUSTER,
+            HB1,
+            concat!("[[link]]\nkind = \"mcast\"\ninterface = \"hb1\"\ngroup = ", $group, "\n", $more, "\n"),
+            $what,
+            $remedy,
+        )
+    };
+}
+
+/// The second link of the sound file.
+const HB1: &str = r#"[[link]]
+kind = "ucast"
+interface = "hb1"
+port = 694
+peers = { alpha = "172.16.2.75", beta = "172.16.2.76" }
+"#;
+
 const NOT_BUILT: &str = "not built yet in this version";
 
 pub(crate) const CLUSTER_CASES: &[Case] = &[
@@ -148,11 +169,16 @@ pub(crate) const CLUSTER_CASES: &[Case] = &[
     case(CLUSTER, "\"10s\"", "¦0.2", "initdead of 200ms is shorter", "initdead"),
     // links
     case(CLUSTER, "[[link]]\nkind = \"ucast\"\n", "¦[[link]]\n", "[[link]] has no \"kind\"", "ucast"),
-    case(CLUSTER, "kind = \"ucast\"", "kind = ¦\"mcast\"", NOT_BUILT, "ucast"),
     case(CLUSTER, "kind = \"ucast\"", "kind = ¦\"serial\"", NOT_BUILT, "ucast"),
     case(CLUSTER, "kind = \"ucast\"", "kind = ¦\"unicast\"", "unknown kind", "did you mean \"ucast\"?"),
     case(CLUSTER, "\"hb1\"", "¦\"heartbeat-interface\"", "longer than 15", "ip link"),
-    case(CLUSTER, "\"hb1\"", "¦\"hb0\"", "interface hb0 and port 694 already", "another interface"),
+    case(
+        CLUSTER,
+        "\"hb1\"",
+        "¦\"hb0\"",
+        "another ucast link uses interface hb0 and port 694 already",
+        "another interface",
+    ),
     case(CLUSTER, "port = 694", "port = ¦0", "not a UDP port", "1 to 65535"),
     case(CLUSTER, "port = 694", "port = ¦65536", "not a UDP port", "1 to 65535"),
     case(
@@ -171,9 +197,43 @@ pub(crate) const CLUSTER_CASES: &[Case] = &[
     ),
     case(CLUSTER, "\"172.16.1.76\"", "¦\"172.16.1.75\"", "address of \"alpha\" already", "address of its own"),
     case(CLUSTER, "\"172.16.2.76\"", "¦\"172.16.1.76\"", "another link already", "own network"),
-    case(CLUSTER, "\"172.16.1.76\"", "¦\"fd00::76\"", "over IPv6", "IPv4"),
-    case(CLUSTER, "\"172.16.1.76\"", "¦\"beta.example\"", "not an IPv4 address", "not resolved"),
+    case(CLUSTER, "\"172.16.1.76\"", "¦\"fd00::76\"", "cannot talk to 172.16.1.75", "of one kind"),
+    case(CLUSTER, "\"172.16.1.76\"", "¦\"fe80::76%hb0\"", "names an interface", "the key interface"),
+    case(CLUSTER, "\"172.16.1.76\"", "¦\"::ffff:172.16.1.76\"", "in IPv6's clothes", "the IPv4 address itself"),
+    case(CLUSTER, "\"172.16.1.76\"", "¦\"ff02::75\"", "not the address of one host", "own"),
+    case(CLUSTER, "\"172.16.1.76\"", "¦\"beta.example\"", "not an IP address", "not resolved"),
     case(CLUSTER, "\"172.16.1.76\"", "¦\"239.0.0.75\"", "not the address of one host", "own"),
+    // links of other kinds
+    case(
+        CLUSTER,
+        HB1,
+        "[[link]]\nkind = \"bcast\"\ninterface = \"hb1\"\n¦group = \"239.0.0.75\"\n",
+        "unknown key \"group\"",
+        "interface",
+    ),
+    mcast!("\"239.0.0.75\"", "¦peers = {}", "unknown key \"peers\"", "ttl"),
+    case(CLUSTER, HB1, "¦[[link]]\nkind = \"mcast\"\ninterface = \"hb1\"\n", "[[link]] has no \"group\"", "239.0.0.75"),
+    case(CLUSTER, HB1, "¦[[link]]\nkind = \"mcast\"\ngroup = \"ff02::4:75\"\n", "has no \"interface\"", "eth1"),
+    case(CLUSTER, HB1, "¦[[link]]\nkind = \"bcast\"\n", "has no \"interface\"", "eth1"),
+    mcast!("¦\"10.0.0.75\"", "", "10.0.0.75 is not a multicast group", "239.0.0.0/8"),
+    mcast!("¦\"fd00::75\"", "", "fd00::75 is not a multicast group", "ff02::4:75"),
+    mcast!("¦\"ff01::75\"", "", "never leaves this host", "ff02::4:75"),
+    mcast!("¦\"ff02::75%hb1\"", "", "names an interface", "the key interface"),
+    mcast!("¦\"all-nodes\"", "", "not an IP address", "239.0.0.75"),
+    mcast!("¦75", "", "\"group\" is a number", "string"),
+    mcast!("\"239.0.0.75\"", "ttl = ¦0", "a ttl of 0 is not between 1 and 255", "write 1"),
+    mcast!("\"239.0.0.75\"", "ttl = ¦256", "a ttl of 256 is not between 1 and 255", "write 1"),
+    mcast!("\"239.0.0.75\"", "ttl = ¦-1", "not between 1 and 255", "write 1"),
+    mcast!("\"239.0.0.75\"", "ttl = ¦\"1\"", "\"ttl\" is a string", "whole number"),
+    mcast!("\"239.0.0.75\"", "loop = ¦\"no\"", "\"loop\" is a string", "true or false"),
+    mcast!("\"239.0.0.75\"", "loop = ¦0", "\"loop\" is a number", "true or false"),
+    case(
+        CLUSTER,
+        HB1,
+        "[[link]]\nkind = \"bcast\"\ninterface = \"hb1\"\n[[link]]\nkind = \"bcast\"\ninterface = ¦\"hb1\"\n",
+        "another bcast link uses interface hb1 and port 694 already",
+        "another interface",
+    ),
     // takeover
     case(CLUSTER, "[takeover]\nproof = \"silence\"\n", "[¦takeover]\n", "There is no default", "proof = \"silence\""),
     case(CLUSTER, "\"silence\"", "¦\"quorum\"", "two nodes have no majority", "silence"),

@@ -2,7 +2,8 @@
 
 use crate::tree::{CLUSTER, DB, KEYS, LOCAL, Tree, WEB};
 use hafailover::config::load;
-use hafailover::config::model::{Config, NodeId};
+use hafailover::config::model::{Config, LinkKind, NodeId};
+use std::net::IpAddr;
 use std::time::Duration;
 
 fn digests(config: &Config) -> (u32, u32) {
@@ -22,7 +23,8 @@ fn all_parts_of_an_example_are_read() {
     assert_eq!(config.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["alpha", "beta"]);
     assert_eq!((config.links[0].name.as_str(), config.links[0].interface.as_str()), ("hb0", "enp3s0"));
     assert_eq!(config.links[1].interface, "hb1");
-    assert_eq!(config.links[1].peers[&NodeId(1)].to_string(), "172.16.2.76");
+    let peers: Vec<String> = config.links[1].peers().map(|(_, address)| address.to_string()).collect();
+    assert_eq!(peers, ["172.16.2.75", "172.16.2.76"]);
     let [db, web] = config.groups.as_slice() else { panic!("{:?}", config.groups) };
     assert_eq!((db.name.as_str(), web.name.as_str()), ("db", "web"));
     assert_eq!(db.nodes, [NodeId(1), NodeId(0)]);
@@ -30,6 +32,63 @@ fn all_parts_of_an_example_are_read() {
     assert_eq!(web.members, ["srv-www.mount", "nginx.service"]);
     assert_eq!(web.interfaces, ["eth0"]);
     assert_eq!((web.timeout_start, web.failback), (Duration::from_secs(90), false));
+}
+
+#[test]
+fn all_kinds_of_links_are_read_and_named_apart() {
+    let tree = Tree::sound();
+    let text = r#"[[link]]
+kind = "ucast"
+interface = "hb1"
+peers = { alpha = "FE80::75", beta = "fe80::76" }
+
+[[link]]
+kind = "mcast"
+interface = "hb1"
+group = "239.0.0.75"
+
+[[link]]
+kind = "mcast"
+interface = "hb0"
+group = "FF02:0::4:75"
+port = 695
+ttl = 255
+loop = true
+
+[[link]]
+kind = "bcast"
+interface = "hb2"
+
+[takeover]"#;
+    tree.replace(CLUSTER, "[[link]]\nkind = \"ucast\"\ninterface = \"hb1\"\nport = 694\n", "");
+    tree.replace(CLUSTER, "peers = { alpha = \"172.16.2.75\", beta = \"172.16.2.76\" }\n\n[takeover]", text);
+    let config = tree.loaded().config;
+    let links = || config.links.iter();
+    let names: Vec<_> = links().map(|link| (link.name.as_str(), link.interface.as_str(), link.port)).collect();
+    let expected = [
+        ("hb0:694", "enp3s0", 694),
+        ("hb1:ucast", "hb1", 694),
+        ("hb1:mcast", "hb1", 694),
+        ("hb0:695", "enp3s0", 695),
+        ("hb2", "hb2", 694),
+    ];
+    assert_eq!(names, expected);
+    let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+    assert_eq!(config.links[1].peers().map(|(_, peer)| peer).collect::<Vec<_>>(), [ip("fe80::75"), ip("fe80::76")]);
+    assert_eq!(config.links[2].kind, LinkKind::Mcast { group: ip("239.0.0.75"), ttl: 1, loops: false });
+    assert_eq!(config.links[3].kind, LinkKind::Mcast { group: ip("ff02::4:75"), ttl: 255, loops: true });
+    assert_eq!(config.links[4].kind, LinkKind::Bcast);
+
+    // What the packets' way depends on is the cluster's; what only they look like is not.
+    let before = config.cluster_digest;
+    tree.replace(CLUSTER, "FF02:0::4:75", "ff02::4:75");
+    tree.replace(CLUSTER, "group = \"239.0.0.75\"", "group = \"239.0.0.75\"\nttl = 1\nloop = false");
+    assert_eq!(tree.loaded().config.cluster_digest, before);
+    for (old, new) in [("ttl = 255", "ttl = 254"), ("loop = true", "loop = false"), ("239.0.0.75", "239.0.0.76")] {
+        let before = tree.loaded().config.cluster_digest;
+        tree.replace(CLUSTER, old, new);
+        assert_ne!(tree.loaded().config.cluster_digest, before, "{new}");
+    }
 }
 
 #[test]

@@ -83,6 +83,16 @@ impl Lab {
         self.ip_b("addr add 10.0.0.2/24 dev v0");
     }
 
+    /// Joins the namespaces once more, by a `w0` in each.
+    pub(crate) fn second_pair(&self) {
+        self.ip_a("link add w0 type veth peer name w1");
+        self.ip_a(&format!("link set w1 netns {} name w0", self.names[1]));
+        self.ip_a("link set w0 up");
+        self.ip_b("link set w0 up");
+        self.ip_a("addr add 10.1.0.1/24 dev w0");
+        self.ip_b("addr add 10.1.0.2/24 dev w0");
+    }
+
     pub(crate) fn ip_a(&self, arguments: &str) {
         self.ip("a", arguments);
     }
