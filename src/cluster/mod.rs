@@ -18,6 +18,7 @@ mod nominate;
 pub mod placement;
 pub mod report;
 mod say;
+mod snapshot;
 pub mod status;
 mod step;
 mod stop;
@@ -39,6 +40,7 @@ use crate::config::model::{Config, GroupId, LinkId, NodeId};
 use crate::wire::Message;
 use command::Waiting;
 use group::Group;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +48,7 @@ use timers::{Timer, Timers};
 use view::{PeerState, View};
 
 /// Who this run of the daemon is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub incarnation: Incarnation,
     pub boot: BootId,
@@ -62,7 +64,7 @@ fn renewed(held: &Held, record: Option<Record>, identity: &Identity, me: NodeId)
 }
 
 /// The heart: all that this node knows and decides.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cluster {
     config: Arc<Config>,
     identity: Identity,

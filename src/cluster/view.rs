@@ -10,6 +10,7 @@ use super::report::Change;
 use super::time::Time;
 use crate::config::model::{Config, GroupId, LinkId, NodeId, Timing};
 use crate::wire::{Echo, Message, Role};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const CANDIDATES_MAX: usize = 2;
 /// How far behind the newest sequence a message may be and still show that its link works.
 const LINK_WINDOW: u64 = 16;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PeerState {
     /// Not heard since this daemon started.
     Unheard,
@@ -39,7 +40,7 @@ impl PeerState {
 }
 
 /// What a peer said of a group, in this node's terms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerGroup {
     pub role: Role,
     pub eligible: bool,
@@ -60,7 +61,7 @@ impl PeerGroup {
 }
 
 /// The incarnation of a peer that counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Current {
     incarnation: Incarnation,
     sequence: u64,
@@ -70,7 +71,7 @@ struct Current {
     risen: Time,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Peer {
     pub state: PeerState,
     pub last_heard: Time,
@@ -93,7 +94,7 @@ pub struct Peer {
 }
 
 /// One peer on one link.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PeerLink {
     pub last_heard: Option<Time>,
     pub silent: bool,
@@ -104,7 +105,7 @@ pub struct PeerLink {
 }
 
 /// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Heard {
     /// New: the view changed.
     News(NodeId),
@@ -120,7 +121,7 @@ pub enum Heard {
     OwnName,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct View {
     /// The end of this node's last sleep: no silence counts from before it.
     woke: Time,

@@ -6,9 +6,10 @@ pub mod seal;
 
 use crate::cluster::grant::{BootId, Epoch, Incarnation, Order};
 use crate::config::model::{GroupTag, NodeTag};
+use serde::{Deserialize, Serialize};
 
 /// One heartbeat: all that a node says, every time. The same on every link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     pub cluster_tag: u64,
     pub sender: NodeTag,
@@ -26,7 +27,7 @@ pub struct Message {
 }
 
 /// What a node says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NodeFlags {
     /// Its join is complete.
     pub joined: bool,
@@ -37,7 +38,7 @@ pub struct NodeFlags {
 }
 
 /// "I have heard this incarnation of that node, up to this sequence."
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Echo {
     pub node: NodeTag,
     pub incarnation: Incarnation,
@@ -45,7 +46,7 @@ pub struct Echo {
 }
 
 /// What a node says of one group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSays {
     pub group: GroupTag,
     pub role: Role,
@@ -59,7 +60,7 @@ pub struct GroupSays {
     pub order: Order,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordSays {
     pub epoch: Epoch,
     pub node: NodeTag,
@@ -70,7 +71,7 @@ pub struct RecordSays {
 }
 
 /// What the sender does with the group. Only `Idle` says that nothing of it can be running there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Verified: no member active, no address here.
     Idle,
