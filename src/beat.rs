@@ -11,6 +11,7 @@ use crate::host::address::NetChange;
 use crate::host::clock;
 use crate::host::orders::{BeatInbox, HostMoves, ToBeat, ToHost};
 use crate::perform::Edges;
+use crate::record::{Recorder, Sink};
 use crate::wire::{codec, seal::SealError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -33,7 +34,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 /// What one run of the thread needs.
 #[derive(Debug)]
 pub struct BeatThread {
-    heart: Cluster,
+    heart: Recorder,
     edges: Edges,
     inbox: BeatInbox,
     /// Rises with every round: shows that this thread lives.
@@ -69,7 +70,7 @@ impl BeatThread {
         let usable = vec![false; edges.links.len()];
         let now = clock::now();
         BeatThread {
-            heart,
+            heart: Recorder::new(heart),
             edges,
             inbox,
             progress,
@@ -81,6 +82,11 @@ impl BeatThread {
             leaving_groups: false,
             news: true,
         }
+    }
+
+    /// Everything from its first round on goes there.
+    pub fn record(&mut self, sink: Sink) {
+        self.heart.record(Some(sink));
     }
 
     /// Until the heart is done, or the daemon is restarted. `first` is folded before anything is decided.
@@ -315,6 +321,7 @@ impl BeatThread {
                     self.edges.tell(ToHost::Status { request, status: Box::new(status) });
                 }
                 ToBeat::Keys(keys) => self.edges.keys = keys,
+                ToBeat::Record(sink) => self.heart.record(sink),
                 ToBeat::ExitLeavingGroups => self.leaving_groups = true,
             }
         }
