@@ -127,3 +127,29 @@ fn a_directory_that_takes_no_file_is_said() {
     two.hearts[0].record(Some(sink));
     two.run(400);
 }
+
+/// Of this thread alone: a busy machine does not count.
+fn busy() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[test]
+fn a_recorded_round_costs_the_beat_thread_microseconds() {
+    let places = TempPlaces::new("record-cost");
+    let mut two = Two::new();
+    two.run(5000);
+    let cost = |two: &mut Two| {
+        let begun = busy();
+        // A hundred rounds of each heart.
+        two.run(2000);
+        (busy() - begun) / 100
+    };
+    let without = cost(&mut two);
+    let (sink, recording) = recording(&places);
+    two.hearts[0].record(Some(sink));
+    let with = cost(&mut two);
+    assert!(recording.ended().is_none());
+    println!("two rounds: {without:?}, one of them recorded: {with:?}");
+    assert!(with < without + Duration::from_micros(100), "{with:?} instead of {without:?}");
+}
