@@ -103,6 +103,7 @@ fn a_disk_that_does_not_keep_up_ends_the_recording_with_a_marked_gap_and_no_call
         recorder.decide(Time(round));
     }
     assert!(begun.elapsed() < Duration::from_secs(5), "it waited for a writer that does not write");
+    drop(recorder);
     let mut files = files(&places, FILE_MAX);
     files.next().unwrap();
     let why = keep(&mut files, &receiver, &shared).unwrap();
@@ -152,4 +153,24 @@ fn a_recorded_round_costs_the_beat_thread_microseconds() {
     assert!(recording.ended().is_none());
     println!("two rounds: {without:?}, one of them recorded: {with:?}");
     assert!(with < without + Duration::from_micros(100), "{with:?} instead of {without:?}");
+}
+
+#[test]
+fn a_heart_is_written_down_only_when_nothing_waits_to_be_told() {
+    let places = TempPlaces::new("record-quiet");
+    let (sink, recording) = recording(&places);
+    let Line::Heart(heart) = heart() else { panic!() };
+    let mut recorder = Recorder::new(*heart);
+    recorder.begin(Time(1));
+    recorder.fold(Event::HostThread { answering: false });
+    recorder.record(Some(sink));
+    for round in 2..4 {
+        recorder.begin(Time(round));
+        recorder.decide(Time(round));
+    }
+    drop(recorder);
+    assert!(recording.finished(Duration::from_secs(10)).is_some());
+    let reader = Reader::new(std::io::BufReader::new(File::open(recording.path()).unwrap())).unwrap();
+    let report = replay(reader, |_, _| {}).unwrap();
+    assert_eq!((report.decisions, report.difference), (1, None), "the round that told was over by then");
 }
