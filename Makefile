@@ -21,7 +21,7 @@ TEST_FLAGS = --lib --bins $(foreach test,$(TESTS),--test $(test))
 # A root shell from plain `su` has no sbin, where bridge and nft are.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: all build man man-without-pandoc install demo quick check check-full hosts shell needs needs-of-checks clean
+.PHONY: all build man man-without-pandoc install demo quick check check-full hosts recordings shell needs needs-of-checks clean
 
 all: build man
 
@@ -82,6 +82,10 @@ check-full: needs-of-checks quick
 
 hosts: needs
 	$(CARGO) test --locked --test hosts -- $(ROWS)
+
+# After a change of the heart that is meant: its decisions in a takeover, recorded anew.
+recordings: needs
+	HAFAILOVER_KEEP_RECORDINGS=$(CURDIR)/tests/recordings $(CARGO) test --locked --test hosts -- row40_recording
 
 shell: needs
 	$(CARGO) test --locked --quiet --test hosts -- shell $(HOST)

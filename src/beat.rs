@@ -13,6 +13,7 @@ use crate::host::clock;
 use crate::host::orders::{BeatInbox, HostMoves, ToBeat, ToHost};
 use crate::links::UdpLink;
 use crate::perform::Edges;
+use crate::record::{Recorder, Sink};
 use crate::wire::{codec, seal::SealError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,7 +38,7 @@ const LINK_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// What one run of the thread needs.
 #[derive(Debug)]
 pub struct BeatThread {
-    heart: Cluster,
+    heart: Recorder,
     edges: Edges,
     inbox: BeatInbox,
     /// Rises with every round: shows that this thread lives.
@@ -75,7 +76,7 @@ impl BeatThread {
         let usable = vec![false; edges.links.len()];
         let now = clock::now();
         BeatThread {
-            heart,
+            heart: Recorder::new(heart),
             edges,
             inbox,
             progress,
@@ -88,6 +89,11 @@ impl BeatThread {
             leaving_groups: false,
             news: true,
         }
+    }
+
+    /// Everything from its first round on goes there.
+    pub fn record(&mut self, sink: Sink) {
+        self.heart.record(Some(sink));
     }
 
     /// Until the heart is done, or the daemon is restarted. `first` is folded before anything is decided.
@@ -334,6 +340,7 @@ impl BeatThread {
                     self.edges.tell(ToHost::Status { request, status: Box::new(status) });
                 }
                 ToBeat::Keys(keys) => self.edges.keys = keys,
+                ToBeat::Record(sink) => self.heart.record(sink),
                 ToBeat::ExitLeavingGroups => self.leaving_groups = true,
             }
         }

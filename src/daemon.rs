@@ -15,6 +15,7 @@ use crate::host::state::{self, Identity, Places};
 use crate::host::{self, ExitReason, HostSetup, Mode, clock, deaths, held, lock, realtime, reload, running};
 use crate::journal::{Journal, JournalHandle, Level};
 use crate::perform::Edges;
+use crate::record::{self, Recording, Sink};
 use crate::wire::seal::KeySet;
 use std::io::{self, Write};
 use std::path::Path;
@@ -173,7 +174,11 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
         to_host,
         journal.clone(),
     );
-    let thread = BeatThread::new(heart, edges, inbox, progress.clone(), moves.clone());
+    let mut thread = BeatThread::new(heart, edges, inbox, progress.clone(), moves.clone());
+    let recording = record(places, &config, mode, &journal).map(|(sink, recording)| {
+        thread.record(sink);
+        recording
+    });
     let first = match mode {
         Mode::AfterDeath => Some(Event::DaemonDied),
         Mode::Normal => pending.map(|what| Event::Pending(Some(what))),
@@ -190,8 +195,28 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
         progress,
         moves,
         mode,
+        recording,
     };
     serve(setup, &config, mode)
+}
+
+/// From the first round on, where an operator wants that. What cleans up after a death has no time for it.
+fn record(places: &Places, config: &Config, mode: Mode, journal: &JournalHandle) -> Option<(Sink, Recording)> {
+    if mode == Mode::AfterDeath || !record::wanted(&places.run) {
+        return None;
+    }
+    match record::start(&places.state, &config.node(config.me).name, journal.clone()) {
+        Ok((sink, recording)) => {
+            let path = recording.path().display();
+            journal
+                .note(Level::Notice, format!("recording from the start: {path}; ends with: hafailoverctl record off"));
+            Some((sink, recording))
+        }
+        Err(error) => {
+            journal.note(Level::Warning, format!("nothing is recorded, there is no thread for it: {error}"));
+            None
+        }
+    }
 }
 
 /// The heart's thread. A panic ends the process (`panic = "abort"`).

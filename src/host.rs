@@ -11,6 +11,7 @@ mod members;
 pub mod orders;
 pub mod questions;
 pub mod realtime;
+pub mod recording;
 pub mod reload;
 pub mod running;
 mod saver;
@@ -28,6 +29,7 @@ use guards::{Guards, Scope};
 use members::Members;
 use orders::{Beat, MOVES_EVERY, ToBeat, ToHost};
 use questions::{Question, Questions};
+use recording::Recordings;
 use saver::Saver;
 use state::Places;
 use std::sync::Arc;
@@ -71,6 +73,8 @@ pub struct HostSetup {
     /// Raised by the host thread, for the beat thread to see that it moves.
     pub moves: Arc<AtomicU64>,
     pub mode: Mode,
+    /// What this daemon records from its start on.
+    pub recording: Option<crate::record::Recording>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +99,7 @@ pub enum ExitReason {
 
 /// Runs until there is a reason to end, at most for `patience`. Needs a tokio runtime with time and io.
 pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
-    let HostSetup { config, keys, inbox, beat, journal, paths, places, progress, moves, mode } = setup;
+    let HostSetup { config, keys, inbox, beat, journal, paths, places, progress, moves, mode, recording } = setup;
     let systemd = Systemd::new();
     let (asks, questions) = mpsc::channel(32);
     let sources = Sources::new(inbox, questions, &systemd, &journal, mode);
@@ -103,6 +107,7 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
         Scope { config: config.clone(), systemd: systemd.clone(), paths: paths.clone(), places: places.clone() };
     let mut host = Host {
         members: Members::new(config.clone(), systemd.clone(), beat.clone(), places.clone(), paths),
+        recordings: Recordings::new(places.clone(), config.node(config.me).name.clone(), recording),
         saver: Saver::start(places, config.clone(), journal.clone()),
         guards: Guards::default(),
         questions: Questions::default(),
@@ -131,6 +136,7 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
     let reason = timeout(patience.unwrap_or(NEVER), life).await.unwrap_or(ExitReason::Unconfirmed);
     keeper.abort();
     server.inspect(|server| server.abort());
+    host.recordings.finish();
     // Otherwise the copy in /run is what counts, and no heartbeat goes out meanwhile.
     if reason == ExitReason::Done {
         host.saver.finish(LAST_SAVE).await;
@@ -146,6 +152,7 @@ struct Host {
     scope: Scope,
     members: Members,
     saver: Saver,
+    recordings: Recordings,
     guards: Guards,
     questions: Questions,
     tasks: JoinSet<End>,
@@ -312,6 +319,7 @@ impl Host {
             Question::Status(answer) => self.questions.ask_status(&self.beat, answer),
             Question::Command(command, answer) => self.questions.ask_command(&self.beat, command, answer),
             Question::Reload(answer) => self.reload(Some(answer)),
+            Question::Record(word, answer) => self.recordings.asked(word, &self.beat, &self.journal, answer),
         }
     }
 

@@ -13,6 +13,7 @@
 //! | [`beat`] | the beat thread: links, netlink, timers and the heart; realtime, waits for no other thread, disk or bus |
 //! | [`perform`] | an [`cluster::Action`] to the call on the thread it belongs to; its end to an [`cluster::Event`] |
 //! | [`journal`] | every change, written where it can never block |
+//! | [`record`] | what the heart was given and decided, written down by a thread of its own; and run again |
 //! | [`dbus`], [`cli`] | `org.hafailover1`, and the command line that speaks to it |
 //! | [`sim`] | a seeded world around the same heart |
 //!
@@ -31,5 +32,6 @@ pub mod host;
 pub mod journal;
 pub mod links;
 pub mod perform;
+pub mod record;
 pub mod sim;
 pub mod wire;

@@ -6,6 +6,7 @@ use hafailover::config::model::{Config, NodeConfig, NodeId, NodeTag, ProofPolicy
 use hafailover::config::model::{GroupConfig, GroupId, GroupTag};
 use hafailover::dbus::serve_on;
 use hafailover::host::questions::Question;
+use hafailover::host::recording::RecordWord;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -105,6 +106,8 @@ async fn answer(mut questions: mpsc::Receiver<Question>) {
                 answer.send(Answer::Done("web is stopped".into())).is_ok()
             }
             Question::Command(_, answer) => answer.send(Answer::Failed("in vain".into())).is_ok(),
+            Question::Record(RecordWord::Off, answer) => answer.send(Answer::Done("recorded: 9 lines".into())).is_ok(),
+            Question::Record(_, answer) => answer.send(Answer::Failed("nothing is recorded: no room".into())).is_ok(),
             Question::Reload(answer) => answer.send(Answer::Refused("2 mistakes\nhere\nand there".into())).is_ok(),
         };
         assert!(told, "whoever asks waits for the answer");
@@ -142,6 +145,8 @@ async fn answers_refusals_and_failures_reach_the_shell_with_their_exit_codes() {
     assert_eq!(said(&["move", "web", "beta"]).await, expected(3, "", "refused: beta is banned"));
     assert_eq!(said(&["clear", "web"]).await, expected(1, "", "failed: in vain"));
     assert_eq!(said(&["reload"]).await, expected(3, "", "refused: 2 mistakes\nhere\nand there"));
+    assert_eq!(said(&["record", "off"]).await, expected(0, "recorded: 9 lines", ""));
+    assert_eq!(said(&["record", "on"]).await, expected(1, "", "failed: nothing is recorded: no room"));
     let unknown = "refused: there is no node \"gamma\" in the running configuration; there is: alpha, beta";
     assert_eq!(said(&["move", "web", "gamma"]).await, expected(3, "", unknown));
     drop(served);

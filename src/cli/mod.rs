@@ -2,11 +2,12 @@
 //! It decides nothing. Names, options and exit codes are those of hafailoverctl(8): programs rely on them.
 
 mod check;
+mod replay;
 mod status;
 
 use crate::cluster::Status;
 use crate::dbus::client::{CallError, ManagerProxy};
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -81,11 +82,35 @@ enum Command {
     Clear { group: String },
     /// Read the configuration again: new keys are taken, the rest waits for a restart
     Reload,
+    /// Record what the daemon hears and decides, for `replay`
+    Record {
+        #[arg(value_enum, default_value = "status")]
+        what: RecordWord,
+    },
+    /// Show a recording as a timeline, and whether the same is decided again; without a daemon
+    Replay(replay::Replay),
     /// Look for mistakes in the configuration, without a daemon
     Check {
         /// In place of this host's own: a directory for /etc/hafailover, or files by their names
         files: Vec<PathBuf>,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RecordWord {
+    On,
+    Off,
+    Status,
+}
+
+impl RecordWord {
+    fn text(self) -> &'static str {
+        match self {
+            RecordWord::On => "on",
+            RecordWord::Off => "off",
+            RecordWord::Status => "status",
+        }
+    }
 }
 
 /// Commands whose names and meaning are fixed and that a later version brings; refused rather than unknown.
@@ -137,8 +162,10 @@ fn parse(words: Vec<String>) -> Result<Command, clap::Error> {
 }
 
 fn perform(command: Command) -> Spoken {
-    if let Command::Check { files } = command {
-        return check::check(&files);
+    match &command {
+        Command::Check { files } => return check::check(files),
+        Command::Replay(asked) => return replay::run(asked),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
@@ -161,7 +188,9 @@ async fn ask(command: Command) -> Result<Spoken, CallError> {
         Command::Start { group } => manager.start(&group).await?,
         Command::Clear { group } => manager.clear(&group).await?,
         Command::Reload => manager.reload().await?,
+        Command::Record { what } => manager.record(what.text()).await?,
         // Answered without a daemon, before.
+        Command::Replay(asked) => return Ok(replay::run(&asked)),
         Command::Check { files } => return Ok(check::check(&files)),
     };
     Ok(Spoken::done(text))

@@ -9,13 +9,14 @@ use super::report::Change;
 use super::timers::Timer;
 use super::{Action, Cluster};
 use crate::config::model::{GroupId, NodeId};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// An operator waits this much longer than the group's own times.
 const WAIT_MARGIN: Duration = Duration::from_secs(5);
 
 /// What an operator waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Waiting {
     /// `epoch` is what it had here: a higher one here means that it came back.
     Moved {
@@ -32,9 +33,17 @@ pub(super) enum Waiting {
 }
 
 impl Waiting {
-    fn group(&self) -> GroupId {
+    pub(super) fn group(&self) -> GroupId {
         match self {
             Waiting::Moved { group, .. } | Waiting::Stopped { group } | Waiting::Started { group } => *group,
+        }
+    }
+
+    /// Where it is to go, where an operator named that.
+    pub(super) fn to(&self) -> Option<NodeId> {
+        match self {
+            Waiting::Moved { to, .. } => Some(*to),
+            Waiting::Stopped { .. } | Waiting::Started { .. } => None,
         }
     }
 }

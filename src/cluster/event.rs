@@ -4,9 +4,10 @@ use super::action::{OpId, RequestId};
 use super::grant::{Grant, SavedGroup};
 use crate::config::model::{GroupId, LinkId, NodeId};
 use crate::wire::Message;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// An authentic message of this cluster, from another node.
     Heartbeat {
@@ -73,7 +74,7 @@ pub enum Event {
 }
 
 /// What an operator may ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     Move { group: GroupId, to: NodeId },
     Stop { group: GroupId },
@@ -82,7 +83,7 @@ pub enum Command {
 }
 
 /// How an action ended. Prose is for people only: nothing is decided on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     Done,
     Failed(String),
@@ -95,7 +96,7 @@ pub enum Outcome {
 }
 
 /// What of a group was found on this host.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Actual {
     /// Every member is active.
     pub all_active: bool,
@@ -106,7 +107,7 @@ pub struct Actual {
 }
 
 /// What survived on this host's disk.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Saved {
     pub groups: BTreeMap<String, SavedGroup>,
 }
@@ -129,14 +130,14 @@ impl Saved {
 }
 
 /// What an earlier run of the daemon, in this boot, left in `/run`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     pub group: String,
     pub grant: Grant,
     pub phase: HeldPhase,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HeldPhase {
     /// The grant stands: the group was starting or running.
     Granted,

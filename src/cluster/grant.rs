@@ -2,21 +2,22 @@
 //! It must not know why a grant was given.
 
 use crate::config::model::NodeId;
+use serde::{Deserialize, Serialize};
 
 /// Counts a group's owners. Zero: never owned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Epoch(pub u32);
 
 /// First eight bytes of the kernel's boot id. Unordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootId(pub u64);
 
 /// One run of one daemon: random at its start. Unordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 
 /// A group's ownership: (group, epoch, node, boot). The group is where it is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Grant {
     pub epoch: Epoch,
     pub node: NodeId,
@@ -35,7 +36,7 @@ impl Grant {
 /// A record names exactly one node that may start the group without proof by silence, its [`Record::keeper`] (rule 2):
 /// the owner, or the node that the owner gave the group to when it released it. Naming an heir is final: it can be
 /// undone only by the heir, under a higher epoch. So a release that is lost, doubled or late starts nothing twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Record {
     pub grant: Grant,
     /// Every stop was confirmed: nothing runs under this grant, nor ever will (rules 4 and 5).
@@ -70,21 +71,21 @@ impl Record {
 }
 
 /// The operator's last word on whether a group may run at all. The higher one wins on every node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Order {
     pub version: u32,
     pub stopped: bool,
 }
 
 /// The operator's last word on whether the cluster is left alone. The higher version wins on every node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Maintenance {
     pub version: u32,
     pub on: bool,
 }
 
 /// What is kept on disk of a group. On disk the node stands by name, so that a changed order of `nodes` changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SavedGroup {
     pub record: Option<Record>,
     pub order: Order,

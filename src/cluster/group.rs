@@ -12,6 +12,7 @@ use super::timers::Timer;
 use super::{Cluster, Epoch};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub(super) const MEMBER_MARGIN: Duration = Duration::from_secs(2);
 /// A start whose end is unknown, and a run whose addresses could not be kept, are tried again after this.
 pub(super) const START_AGAIN: Duration = Duration::from_secs(2);
 const INSPECT_AGAIN: Duration = Duration::from_millis(500);
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// Not looked at yet, or something is here that this daemon did not start (`found`).
     Unknown {
@@ -45,14 +46,14 @@ pub(super) enum Phase {
     Stopping(Stopping),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum StartStep {
     Hold,
     Addresses,
     Members,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Group {
     pub(super) id: GroupId,
     pub(super) phase: Phase,

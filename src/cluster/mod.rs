@@ -19,6 +19,7 @@ mod nominate;
 pub mod placement;
 pub mod report;
 mod say;
+mod snapshot;
 pub mod status;
 mod step;
 mod stop;
@@ -41,6 +42,7 @@ use crate::wire::Message;
 use command::Waiting;
 use group::Group;
 use say::Said;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +53,7 @@ use view::{PeerState, View};
 const NAME_TAKEN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Who this run of the daemon is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub incarnation: Incarnation,
     pub boot: BootId,
@@ -67,7 +69,7 @@ fn renewed(held: &Held, record: Option<Record>, identity: &Identity, me: NodeId)
 }
 
 /// The heart: all that this node knows and decides.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cluster {
     config: Arc<Config>,
     identity: Identity,

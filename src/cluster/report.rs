@@ -3,9 +3,10 @@
 use super::grant::Epoch;
 use super::takeover::Proof;
 use crate::config::model::{GroupId, LinkId, NodeId};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     // nodes
     NodeJoined {

@@ -7,10 +7,11 @@ use super::view::PeerState;
 use super::{Action, Change, Cluster, Maintenance, Saved, SavedGroup};
 use crate::config::model::GroupId;
 use crate::wire::{GroupSays, Message, NodeFlags, RecordSays, StateMark, codec};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What this node says of its groups, and since which version it says it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Said {
     mark: StateMark,
     /// In the order of the groups.

@@ -10,6 +10,7 @@ use super::report::Change;
 use super::time::Time;
 use super::timers::Timer;
 use crate::config::model::GroupId;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A stop that was not confirmed is tried again after this, doubled each time, up to the second figure.
@@ -31,7 +32,7 @@ impl Stop {
 }
 
 /// A stop under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stopping {
     pub(super) grant: Grant,
     pub(super) step: StopStep,
@@ -43,7 +44,7 @@ pub(super) struct Stopping {
     contested: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum StopStep {
     Revoke,
     Members,

@@ -12,10 +12,11 @@ use super::view::PeerState;
 use super::{Action, Cluster, Epoch};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Why the former owner cannot be running the group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Proof {
     /// It never had an owner that anybody heard of.
     Fresh,
@@ -29,12 +30,19 @@ pub enum Proof {
 const ANSWER_MAX: Duration = Duration::from_millis(100);
 
 /// What the network said about a group's addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Probing {
     /// Since when it is asked.
     asked: Option<Time>,
     /// The last answer: when, for which address, from whom.
     answer: Option<(Time, usize, [u8; 6])>,
+}
+
+impl Probing {
+    /// For which address somebody answered.
+    pub(super) fn answered(&self) -> Option<usize> {
+        self.answer.map(|(_, index, _)| index)
+    }
 }
 
 /// Whether a group that placement wants here may start.

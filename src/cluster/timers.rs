@@ -4,9 +4,10 @@
 use super::action::{OpId, RequestId};
 use super::time::Time;
 use crate::config::model::GroupId;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Timer {
     /// The next heartbeat is due.
     Beat,
@@ -38,8 +39,22 @@ pub enum Timer {
     LeaveOver,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<(Timer, Time)>", into = "Vec<(Timer, Time)>")]
 pub struct Timers(BTreeMap<Timer, Time>);
+
+/// As a list: in JSON only texts and numbers may be keys.
+impl From<Timers> for Vec<(Timer, Time)> {
+    fn from(timers: Timers) -> Vec<(Timer, Time)> {
+        timers.0.into_iter().collect()
+    }
+}
+
+impl From<Vec<(Timer, Time)>> for Timers {
+    fn from(list: Vec<(Timer, Time)>) -> Timers {
+        Timers(list.into_iter().collect())
+    }
+}
 
 impl Timers {
     pub fn arm(&mut self, timer: Timer, at: Time) {
@@ -63,6 +78,10 @@ impl Timers {
             self.0.remove(timer);
         }
         due.into_iter().map(|(_, timer)| timer).collect()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Timer> {
+        self.0.keys()
     }
 
     pub fn next(&self) -> Option<Time> {

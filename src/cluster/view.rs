@@ -10,6 +10,7 @@ use super::report::Change;
 use super::time::Time;
 use crate::config::model::{Config, GroupId, GroupTag, LinkId, NodeId, Timing};
 use crate::wire::{Echo, GroupSays, Message, Role};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const ECHOES_MAX: usize = 40;
 /// How far behind the newest sequence a message may be and still show that its link works.
 const LINK_WINDOW: u64 = 16;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PeerState {
     /// Not heard since this daemon started.
     Unheard,
@@ -41,7 +42,7 @@ impl PeerState {
 }
 
 /// What a peer said of a group, in this node's terms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerGroup {
     pub role: Role,
     pub eligible: bool,
@@ -86,7 +87,7 @@ impl PeerGroup {
 }
 
 /// The incarnation of a peer that counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Current {
     incarnation: Incarnation,
     sequence: u64,
@@ -100,7 +101,7 @@ struct Current {
 }
 
 /// What an incarnation of a peer said of its groups, as far as it came here.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Said {
     /// The last version that was here whole.
     version: u32,
@@ -125,7 +126,7 @@ impl Said {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Peer {
     pub state: PeerState,
     pub last_heard: Time,
@@ -139,7 +140,7 @@ pub struct Peer {
     pub agrees: Option<(bool, bool)>,
     pub maintenance: Maintenance,
     pub standby: bool,
-    groups: BTreeMap<GroupId, PeerGroup>,
+    pub(super) groups: BTreeMap<GroupId, PeerGroup>,
     current: Option<Current>,
     /// Our own newest sequence when this incarnation was first heard: before it echoes a later one, it may not know us.
     greeted: u64,
@@ -150,7 +151,7 @@ pub struct Peer {
 }
 
 /// One peer on one link.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PeerLink {
     pub last_heard: Option<Time>,
     pub silent: bool,
@@ -164,7 +165,7 @@ pub struct PeerLink {
 }
 
 /// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Heard {
     /// New: the view changed.
     News(NodeId),
@@ -182,7 +183,7 @@ pub enum Heard {
     OwnCopy,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct View {
     /// The end of this node's last sleep: no silence counts from before it.
     woke: Time,

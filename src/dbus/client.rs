@@ -16,6 +16,7 @@ pub trait Manager {
     fn start(&self, group: &str) -> zbus::Result<String>;
     fn clear(&self, group: &str) -> zbus::Result<String>;
     fn reload(&self) -> zbus::Result<String>;
+    fn record(&self, word: &str) -> zbus::Result<String>;
 }
 
 /// Why a call did not end well.

@@ -5,6 +5,7 @@ use crate::cluster::status::{GroupStatus, Status};
 use crate::cluster::{Answer, Command};
 use crate::config::model::{Config, GroupId, NodeId};
 use crate::host::questions::Question;
+use crate::host::recording::RecordWord;
 use crate::journal::{JournalHandle, Level};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,17 @@ impl Manager {
 
     async fn reload(&self) -> Result<String, Error> {
         self.ask(RELOAD_PATIENCE, Question::Reload).await.and_then(reply)
+    }
+
+    /// `on`, `off` or `status`.
+    async fn record(&self, word: &str) -> Result<String, Error> {
+        let word = match word {
+            "on" => RecordWord::On,
+            "off" => RecordWord::Off,
+            "status" => RecordWord::Status,
+            other => return Err(Error::Refused(format!("record takes on, off or status, not \"{other}\""))),
+        };
+        self.ask(RELOAD_PATIENCE, |answer| Question::Record(word, answer)).await.and_then(reply)
     }
 }
 

@@ -62,6 +62,8 @@ pub enum ToBeat {
     },
     /// New keys from `reload`.
     Keys(KeySet),
+    /// From now on everything the heart is given goes there, or (`None`) nowhere.
+    Record(Option<crate::record::Sink>),
     /// `systemctl restart`: end at once, leave the groups running.
     ExitLeavingGroups,
 }

@@ -1,6 +1,7 @@
 //! Questions from the bus on their way through the beat thread and back. Each ends: by an answer, or with whoever asked.
 
 use super::orders::{Beat, ToBeat};
+use super::recording::RecordWord;
 use crate::cluster::{Answer, Command, Event, RequestId, Status};
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
@@ -11,6 +12,7 @@ pub enum Question {
     Status(oneshot::Sender<Status>),
     Command(Command, oneshot::Sender<Answer>),
     Reload(oneshot::Sender<Answer>),
+    Record(RecordWord, oneshot::Sender<Answer>),
 }
 
 #[derive(Debug, Default)]

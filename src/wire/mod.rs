@@ -6,10 +6,11 @@ pub mod seal;
 
 use crate::cluster::grant::{BootId, Epoch, Incarnation, Maintenance, Order};
 use crate::config::model::{GroupTag, NodeTag};
+use serde::{Deserialize, Serialize};
 
 /// One heartbeat, the same on every link. Of the groups it carries what a peer that is heard does not hold yet; the digest
 /// tells whether the receiver now holds all.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     pub cluster_tag: u64,
     pub sender: NodeTag,
@@ -29,7 +30,7 @@ pub struct Message {
 }
 
 /// What a node says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NodeFlags {
     /// Its join is complete.
     pub joined: bool,
@@ -42,7 +43,7 @@ pub struct NodeFlags {
 }
 
 /// What a node says of all its groups together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StateMark {
     /// Rises with each change within an incarnation. Zero: nothing was said yet.
     pub version: u32,
@@ -51,7 +52,7 @@ pub struct StateMark {
 }
 
 /// "I have heard this incarnation of that node, up to this sequence, and hold all it said of its groups up to this version."
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Echo {
     pub node: NodeTag,
     pub incarnation: Incarnation,
@@ -60,7 +61,7 @@ pub struct Echo {
 }
 
 /// What a node says of one group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSays {
     pub group: GroupTag,
     pub role: Role,
@@ -82,7 +83,7 @@ pub struct GroupSays {
     pub parked: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordSays {
     pub epoch: Epoch,
     pub node: NodeTag,
@@ -93,7 +94,7 @@ pub struct RecordSays {
 }
 
 /// What the sender does with the group. Only `Idle` says that nothing of it can be running there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Verified: no member active, no address here.
     Idle,
