@@ -7,7 +7,7 @@
 
 use crate::cluster::status::LinkSeen;
 use crate::cluster::{Action, Cluster, Event, Heard, Time};
-use crate::config::model::{LinkId, MOST_LINKS, VirtualAddress};
+use crate::config::model::{LinkId, LinkKind, MOST_LINKS, VirtualAddress};
 use crate::host::address::NetChange;
 use crate::host::clock;
 use crate::host::orders::{BeatInbox, HostMoves, ToBeat, ToHost};
@@ -275,7 +275,8 @@ impl BeatThread {
             },
             Err(dropped) => Some(dropped),
         };
-        self.news = true;
+        // Others on the same LAN are none of the heart's business.
+        self.news |= !matches!(dropped, Some(Dropped::OtherCluster));
         self.count(id, dropped);
     }
 
@@ -297,9 +298,11 @@ impl BeatThread {
         *counter += 1;
         // The first one, then each time their number has doubled: evidence without a flood.
         if let (true, Some(dropped)) = (counter.is_power_of_two(), dropped) {
-            let (total, link) = (*counter, &self.edges.config.link(id).name);
-            let text = format!("link {link}: dropped a packet ({}); {total} so far", dropped.reason());
-            self.edges.journal.note(crate::journal::Level::Warning, text);
+            let (total, link) = (*counter, self.edges.config.link(id));
+            let text = format!("link {}: dropped a packet ({}); {total} so far", link.name, dropped.reason());
+            let expected = matches!(dropped, Dropped::OtherCluster) && !matches!(link.kind, LinkKind::Ucast { .. });
+            let level = if expected { crate::journal::Level::Info } else { crate::journal::Level::Warning };
+            self.edges.journal.note(level, text);
         }
     }
 
