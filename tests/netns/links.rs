@@ -25,7 +25,7 @@ fn ucast(alpha: &str, beta: &str) -> LinkConfig {
     LinkConfig::ucast("v0", 694, BTreeMap::from([(ALPHA, ip(alpha)), (BETA, ip(beta))]))
 }
 
-fn mcast(group: &str, loops: bool) -> LinkConfig {
+pub(crate) fn mcast(group: &str, loops: bool) -> LinkConfig {
     LinkConfig { kind: LinkKind::Mcast { group: ip(group), ttl: 1, loops }, ..config() }
 }
 
@@ -34,7 +34,7 @@ fn bcast() -> LinkConfig {
 }
 
 /// One of each, with the addresses they need in place.
-fn every_kind(lab: &Lab) -> Vec<(&'static str, LinkConfig)> {
+pub(crate) fn every_kind(lab: &Lab) -> Vec<(&'static str, LinkConfig)> {
     lab.ip_a("addr add fd00::1/64 dev v0 nodad");
     lab.ip_b("addr add fd00::2/64 dev v0 nodad");
     vec![
@@ -48,7 +48,7 @@ fn every_kind(lab: &Lab) -> Vec<(&'static str, LinkConfig)> {
 }
 
 /// An open link; the kernel may still look for duplicates of its addresses.
-fn open(config: &LinkConfig, node: NodeId) -> UdpLink {
+pub(crate) fn open(config: &LinkConfig, node: NodeId) -> UdpLink {
     let mut netlink = Netlink::open().expect("netlink");
     let mut link = UdpLink::new(config, node);
     let end = Instant::now() + Duration::from_secs(5);
@@ -60,7 +60,7 @@ fn open(config: &LinkConfig, node: NodeId) -> UdpLink {
     link
 }
 
-fn both(lab: &Lab, config: &LinkConfig) -> (UdpLink, UdpLink) {
+pub(crate) fn both(lab: &Lab, config: &LinkConfig) -> (UdpLink, UdpLink) {
     (open(config, ALPHA), lab.in_b(|| open(config, BETA)))
 }
 
@@ -83,7 +83,7 @@ fn beta(lab: &Lab) -> UdpLink {
     })
 }
 
-fn heard(link: &mut UdpLink) -> Option<Vec<u8>> {
+pub(crate) fn heard(link: &mut UdpLink) -> Option<Vec<u8>> {
     let mut buffer = [0; 64];
     let fd = link.fd()?;
     if !readable_within(fd, SOON) {
@@ -366,6 +366,22 @@ fn a_link_joins_again_when_the_carrier_is_back() {
     assert!(lab.show_a("maddr show dev v0").contains(joined));
     drop(alpha);
     assert!(!lab.show_a("maddr show dev v0").contains(joined), "and leaves with its socket");
+}
+
+#[test]
+fn a_new_interface_under_the_old_number_is_joined_too() {
+    let lab = Lab::new();
+    let mut netlink = Netlink::open().expect("netlink");
+    let mut alpha = open(&mcast("239.0.0.75", false), ALPHA);
+    let old = netlink.interface("v0").expect("exists").index;
+    lab.recreate_pair_as(old);
+    // Both are told at once: nobody saw the name without an interface.
+    refresh(&mut alpha, &mut netlink);
+    assert_eq!(netlink.interface("v0").expect("exists").index, old);
+    assert!(alpha.usable(), "{:?}", alpha.fault());
+    let mut beta = lab.in_b(|| open(&mcast("239.0.0.75", false), BETA));
+    beta.send(b"beat");
+    assert_eq!(heard(&mut alpha).as_deref(), Some(b"beat".as_slice()));
 }
 
 #[test]
