@@ -200,6 +200,9 @@ fn cross_talk(pair: &Pair, names: &[String; 4]) -> Result<String> {
         ensure!(counters.dropped_other_cluster > 0, "{} heard nothing of other clusters: {counters:?}", host.name());
         ensure!(counters.dropped_sender == 0 && counters.dropped_garbage == 0, "{}: {counters:?}", host.name());
         ensure!(counters.dropped_key > 0, "{}: the namesake has another key: {counters:?}", host.name());
+        let back = status.links[1].counters;
+        let own = (back.own > 0, back.dropped_replay, back.dropped_sender);
+        ensure!(own == (true, 0, 0), "{}: its own broadcasts count as something else: {back:?}", host.name());
         heard += counters.dropped_other_cluster;
         let said = host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], begun)?;
         let named = said.iter().find(|entry| entry.message.contains("uses this node's name"));
