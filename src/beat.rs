@@ -250,15 +250,15 @@ impl BeatThread {
 
     fn packet(&mut self, id: LinkId, packet: &[u8]) {
         let cluster_tag = self.edges.config.cluster_tag;
-        let opened = self.edges.keys.open(packet);
         let body = &packet[..packet.len().saturating_sub(crate::wire::seal::SEAL_LEN)];
+        // Before the seal, which takes longer: on a LAN that clusters share, most of what comes may be of others.
         let other_cluster = codec::peek_cluster(body).is_some_and(|tag| tag != cluster_tag);
-        let message = match opened {
-            _ if other_cluster => Err(Dropped::OtherCluster),
-            Err(SealError::Short) => Err(Dropped::Garbage),
-            Err(_) if codec::peek_cluster(body).is_none() => Err(Dropped::Garbage),
-            Err(SealError::UnknownKey(_) | SealError::WrongTag) => Err(Dropped::Key),
-            Ok(body) => codec::decode(body).map_err(|_| Dropped::Garbage),
+        let message = match (!other_cluster).then(|| self.edges.keys.open(packet)) {
+            None => Err(Dropped::OtherCluster),
+            Some(Err(SealError::Short)) => Err(Dropped::Garbage),
+            Some(Err(_)) if codec::peek_cluster(body).is_none() => Err(Dropped::Garbage),
+            Some(Err(SealError::UnknownKey(_) | SealError::WrongTag)) => Err(Dropped::Key),
+            Some(Ok(body)) => codec::decode(body).map_err(|_| Dropped::Garbage),
         };
         let dropped = match message {
             Ok(message) => match self.heart.hear(id, &message) {
