@@ -7,7 +7,7 @@
 
 use crate::cluster::status::LinkSeen;
 use crate::cluster::{Action, Cluster, Event, Heard, Time};
-use crate::config::model::{LinkId, MOST_LINKS, VirtualAddress};
+use crate::config::model::{LinkId, LinkKind, MOST_LINKS, VirtualAddress};
 use crate::host::address::NetChange;
 use crate::host::clock;
 use crate::host::orders::{BeatInbox, HostMoves, ToBeat, ToHost};
@@ -256,15 +256,15 @@ impl BeatThread {
 
     fn packet(&mut self, id: LinkId, packet: &[u8]) {
         let cluster_tag = self.edges.config.cluster_tag;
-        let opened = self.edges.keys.open(packet);
         let body = &packet[..packet.len().saturating_sub(crate::wire::seal::SEAL_LEN)];
+        // Before the seal, which takes longer: on a LAN that clusters share, most of what comes may be of others.
         let other_cluster = codec::peek_cluster(body).is_some_and(|tag| tag != cluster_tag);
-        let message = match opened {
-            _ if other_cluster => Err(Dropped::OtherCluster),
-            Err(SealError::Short) => Err(Dropped::Garbage),
-            Err(_) if codec::peek_cluster(body).is_none() => Err(Dropped::Garbage),
-            Err(SealError::UnknownKey(_) | SealError::WrongTag) => Err(Dropped::Key),
-            Ok(body) => codec::decode(body).map_err(|_| Dropped::Garbage),
+        let message = match (!other_cluster).then(|| self.edges.keys.open(packet)) {
+            None => Err(Dropped::OtherCluster),
+            Some(Err(SealError::Short)) => Err(Dropped::Garbage),
+            Some(Err(_)) if codec::peek_cluster(body).is_none() => Err(Dropped::Garbage),
+            Some(Err(SealError::UnknownKey(_) | SealError::WrongTag)) => Err(Dropped::Key),
+            Some(Ok(body)) => codec::decode(body).map_err(|_| Dropped::Garbage),
         };
         let dropped = match message {
             Ok(message) => match self.heart.hear(id, &message) {
@@ -281,7 +281,8 @@ impl BeatThread {
             },
             Err(dropped) => Some(dropped),
         };
-        self.news = true;
+        // Others on the same LAN are none of the heart's business.
+        self.news |= !matches!(dropped, Some(Dropped::OtherCluster));
         self.count(id, dropped);
     }
 
@@ -303,9 +304,11 @@ impl BeatThread {
         *counter += 1;
         // The first one, then each time their number has doubled: evidence without a flood.
         if let (true, Some(dropped)) = (counter.is_power_of_two(), dropped) {
-            let (total, link) = (*counter, &self.edges.config.link(id).name);
-            let text = format!("link {link}: dropped a packet ({}); {total} so far", dropped.reason());
-            self.edges.journal.note(crate::journal::Level::Warning, text);
+            let (total, link) = (*counter, self.edges.config.link(id));
+            let text = format!("link {}: dropped a packet ({}); {total} so far", link.name, dropped.reason());
+            let expected = matches!(dropped, Dropped::OtherCluster) && !matches!(link.kind, LinkKind::Ucast { .. });
+            let level = if expected { crate::journal::Level::Info } else { crate::journal::Level::Warning };
+            self.edges.journal.note(level, text);
         }
     }
 

@@ -122,3 +122,68 @@ fn a_link_that_was_quiet_is_looked_at_once_more_where_silence_may_be_due() {
     thread.drain(ready, due - Duration::from_millis(1));
     assert_eq!(received(thread), 2);
 }
+
+#[test]
+fn a_link_that_waits_for_an_address_of_ipv6_is_looked_at_several_times_a_second() {
+    let mut config = config(&["alpha", "beta"]);
+    let ip = |text: &str| text.parse().unwrap();
+    let peers = BTreeMap::from([(NodeId(0), ip("fd00:75::75")), (NodeId(1), ip("fd00:75::76"))]);
+    config.links = vec![LinkConfig::ucast("lo", 694, peers)];
+    let thread = &mut rig("beat-waits", config, &[]).thread;
+    assert_eq!(thread.link_retry_due, None);
+    // Everything is looked at when the thread begins, and then every few seconds only.
+    thread.drain(Ready::default(), clock::now());
+    let due = thread.link_retry_due.expect("nothing tells of an address that is unique at last");
+    thread.wait();
+    let woken = clock::now();
+    assert!(woken >= due && woken.since(due) < IDLE_MAX / 2, "{:?}", woken.since(due));
+    thread.drain(Ready::default(), clock::now());
+    assert!(thread.link_retry_due.is_some_and(|next| next > due), "it was looked at once more");
+}
+
+#[test]
+fn what_is_of_another_cluster_or_our_own_is_no_news() {
+    let (mine, theirs) = (Ipv4Addr::new(127, 0, 0, 11), Ipv4Addr::new(127, 0, 0, 12));
+    let peer = UdpSocket::bind((theirs, 0)).unwrap();
+    let port = peer.local_addr().unwrap().port();
+    let mut config = config(&["alpha", "beta"]);
+    let peers = BTreeMap::from([(NodeId(0), mine.into()), (NodeId(1), theirs.into())]);
+    config.links = vec![LinkConfig::ucast("lo", port, peers)];
+    let (ours, own_tag) = (config.cluster_tag, config.node(NodeId(0)).tag);
+    let thread = &mut rig("beat-others", config, &[]).thread;
+    thread.refresh_interfaces();
+    let packet = |thread: &BeatThread, cluster_tag: u64| {
+        let message = crate::wire::Message {
+            cluster_tag,
+            sender: own_tag,
+            incarnation: Incarnation(1),
+            sequence: 1,
+            sent_at: 0,
+            boot: BOOT,
+            cluster_digest: 0,
+            state: Default::default(),
+            flags: Default::default(),
+            maintenance: Default::default(),
+            echoes: vec![],
+            groups: vec![],
+        };
+        thread.edges.keys.seal(codec::encode(&message))
+    };
+    let news = |thread: &mut BeatThread, packet: &[u8]| {
+        thread.news = false;
+        thread.packet(LinkId(0), packet);
+        thread.news
+    };
+    let other = packet(thread, ours + 1);
+    assert!(!news(thread, &other));
+    assert_eq!(thread.edges.links[0].counters().dropped_other_cluster, 1);
+    // Nobody sends us our own packets over such a link but who recorded them.
+    let own = packet(thread, ours);
+    assert!(news(thread, &own));
+    assert_eq!((thread.edges.links[0].counters().dropped_replay, thread.edges.links[0].counters().own), (1, 0));
+
+    let shared = LinkConfig { kind: LinkKind::Bcast, ..thread.edges.config.links[0].clone() };
+    thread.edges.links[0] = UdpLink::new(&shared, NodeId(0));
+    assert!(!news(thread, &own));
+    assert_eq!((thread.edges.links[0].counters().dropped_replay, thread.edges.links[0].counters().own), (0, 1));
+}

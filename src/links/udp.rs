@@ -37,8 +37,9 @@ pub struct UdpLink {
 #[derive(Debug)]
 struct Open {
     socket: Socket,
-    /// A socket stays bound to the interface it was bound to, even when another one took over its name.
-    index: u32,
+    /// A socket stays bound to the interface it was bound to, even when another one took over its name. One that took over
+    /// its number too has another link address, and knows nothing of the groups that were joined on the old one.
+    identity: (u32, Option<[u8; 6]>),
     targets: Vec<SocketAddr>,
 }
 
@@ -85,7 +86,8 @@ impl UdpLink {
         }
         // Behind a returned carrier there may be another switch: it has to be told anew who listens.
         let joins = returned && matches!(self.config.kind, LinkKind::Mcast { .. });
-        if self.open.as_ref().is_some_and(|open| open.index == interface.index && !joins) {
+        let identity = (interface.index, interface.mac);
+        if self.open.as_ref().is_some_and(|open| open.identity == identity && !joins) {
             return;
         }
         // The old socket must let go of the port first.
@@ -93,7 +95,7 @@ impl UdpLink {
         match self.open_socket(&place) {
             Ok(socket) => {
                 let targets = self.others.iter().map(|address| place.end(*address, self.config.port)).collect();
-                self.open = Some(Open { socket, index: interface.index, targets });
+                self.open = Some(Open { socket, identity, targets });
                 self.fault = None;
             }
             Err(error) => {

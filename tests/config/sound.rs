@@ -265,3 +265,15 @@ fn the_manuals_examples_are_sound() {
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.groups[0].members, ["srv-www.mount", "nginx.service"]);
 }
+
+#[test]
+fn the_manuals_links_of_each_kind_are_sound() {
+    let [links] = blocks("hafailover.toml.5.md", "toml-links").try_into().expect("one example");
+    let tree = Tree::sound();
+    let (_, sound) = crate::tree::SOUND.iter().find(|(file, _)| *file == CLUSTER).expect("the cluster's file");
+    let before = sound.find("[[link]]").expect("its links");
+    let behind = sound.find("[takeover]").expect("what follows them");
+    tree.write(CLUSTER, format!("{}{links}\n{}", &sound[..before], &sound[behind..]));
+    let kinds: Vec<_> = tree.loaded().config.links.iter().map(|link| link.kind.name()).collect();
+    assert_eq!(kinds, ["ucast", "mcast", "bcast"]);
+}

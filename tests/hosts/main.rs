@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The files, from the ground up: `sys` (kernel), `wires` (LANs), `root` (files of all hosts), `host` (one host), `settings`
-//! (our configuration), the instruments `client`, `http`, `netwatch`, `sentinel`, `lock`, then `pair` (two hosts as one
+//! (our configuration), the instruments `client`, `http`, `netwatch`, `sentinel`, `lock`, `neighbours`, then `pair` (two hosts as one
 //! thing), `figures`, and the rows in `scenario/`. What a host said stays in `build/lab/ROW/`.
 
 #![allow(unreachable_pub)] // Nothing is reachable from outside a test program.
@@ -24,6 +24,7 @@ mod figures;
 mod host;
 mod http;
 mod lock;
+mod neighbours;
 mod netwatch;
 mod pair;
 mod root;

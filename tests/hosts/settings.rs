@@ -18,7 +18,42 @@ pub struct Settings {
     /// The file says nothing of timing, and the daemon's own defaults hold.
     default_timing: bool,
     pub links: Vec<&'static str>,
+    /// Links of other kinds, which stand in place of those of kind `ucast` over `links`, if there are any.
+    pub tables: Vec<Kind>,
     pub groups: Vec<Group>,
+}
+
+/// A kind of link on a LAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Ucast4(&'static str),
+    Ucast6(&'static str),
+    Mcast4(&'static str),
+    Mcast6(&'static str),
+    Bcast(&'static str),
+}
+
+impl Kind {
+    /// As the cluster's file spells it.
+    pub fn table(self) -> String {
+        let peers = |alpha: String, beta: String| {
+            format!("peers = {{ {} = \"{alpha}\", {} = \"{beta}\" }}\n", ALPHA.name, BETA.name)
+        };
+        let (kind, more) = match self {
+            Kind::Ucast4(lan) => ("ucast", peers(ALPHA.address(lan).to_string(), BETA.address(lan).to_string())),
+            Kind::Ucast6(lan) => ("ucast", peers(ALPHA.address_v6(lan).to_string(), BETA.address_v6(lan).to_string())),
+            Kind::Mcast4(_) => ("mcast", "group = \"239.0.0.75\"\n".to_owned()),
+            Kind::Mcast6(_) => ("mcast", "group = \"ff02::4:75\"\n".to_owned()),
+            Kind::Bcast(_) => ("bcast", String::new()),
+        };
+        format!("\n[[link]]\nkind = \"{kind}\"\ninterface = \"{}\"\nport = 694\n{more}", self.lan())
+    }
+
+    pub fn lan(self) -> &'static str {
+        match self {
+            Kind::Ucast4(lan) | Kind::Ucast6(lan) | Kind::Mcast4(lan) | Kind::Mcast6(lan) | Kind::Bcast(lan) => lan,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +75,7 @@ impl Settings {
             initdead: (deadtime * 3).max(Duration::from_secs(2)),
             default_timing: false,
             links: vec!["hb0", "hb1"],
+            tables: Vec::new(),
             groups: vec![Group::new("web", 77)],
         }
     }
@@ -72,17 +108,9 @@ impl Settings {
                 writeln!(text, "{key} = \"{}ms\"", time.as_millis()).expect("a string takes everything");
             }
         }
-        for link in &self.links {
-            write!(
-                text,
-                "\n[[link]]\nkind = \"ucast\"\ninterface = \"{link}\"\nport = 694\npeers = {{ {} = \"{}\", {} = \"{}\" }}\n",
-                ALPHA.name,
-                ALPHA.address(link),
-                BETA.name,
-                BETA.address(link),
-            )
-            .expect("a string takes everything");
-        }
+        let plain: Vec<Kind> = self.links.iter().map(|link| Kind::Ucast4(link)).collect();
+        let tables = if self.tables.is_empty() { &plain } else { &self.tables };
+        tables.iter().for_each(|kind| text.push_str(&kind.table()));
         text.push_str("\n[takeover]\nproof = \"silence\"\n");
         text
     }

@@ -3,7 +3,7 @@
 
 use crate::sys::{Result, run, run_with_input};
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
 /// All namespaces of the lab carry this prefix: it is how a sweep finds them.
@@ -33,6 +33,12 @@ impl Seat {
 
     pub fn address(&self, lan: &str) -> Ipv4Addr {
         on_lan(lan, self.number)
+    }
+
+    /// Not on the host of itself: who needs it adds it.
+    pub fn address_v6(&self, lan: &str) -> Ipv6Addr {
+        let [_, _, net, number] = on_lan(lan, self.number).octets().map(u16::from);
+        Ipv6Addr::new(0xfd00, 0, 0, net, 0, 0, 0, number)
     }
 
     fn port(&self, lan: &str) -> String {
@@ -113,6 +119,44 @@ impl Wires {
         let gone = run_with_input("ip", &["-n", Wires::SWITCHES, "-batch", "-"], &ports);
         run("ip", &["netns", "del", &seat.namespace()])?;
         gone.map(drop)
+    }
+
+    /// Takes one interface out of a host: it is gone, with its addresses.
+    pub fn take(&self, seat: &Seat, lan: &str) -> Result {
+        run("ip", &["-n", Wires::SWITCHES, "link", "del", "dev", &seat.port(lan)]).map(drop)
+    }
+
+    /// Puts a new interface into a host, under the old name, with its IPv4 address and a plugged cable.
+    pub fn give(&self, seat: &Seat, lan: &str) -> Result {
+        let (port, namespace) = (seat.port(lan), seat.namespace());
+        let near = format!("link add name {port} type veth peer name {lan} netns {namespace}\n");
+        let steps = format!("{near}link set dev {port} master {lan} up\n");
+        run_with_input("ip", &["-n", Wires::SWITCHES, "-batch", "-"], &steps)?;
+        let address = seat.address(lan);
+        let steps = format!("addr add {address}/24 brd + dev {lan}\nlink set dev {lan} up\n");
+        run_with_input("ip", &["-n", &namespace, "-batch", "-"], &steps).map(drop)
+    }
+
+    /// Joins a namespace of its own to a LAN, beside the hosts, under this address there. It goes with the lab.
+    pub fn join(&self, namespace: &str, lan: &str, number: u8) -> Result {
+        run("ip", &["netns", "add", namespace])?;
+        let near = 9000 + u32::from(number);
+        let port = format!("n{number}-{lan}");
+        let far = near + 5000;
+        let steps = format!(
+            "link add name {port} index {near} type veth peer name {lan} index {far} netns {namespace}\n\
+             link set dev {port} master {lan} up\n"
+        );
+        run_with_input("ip", &["-n", Wires::SWITCHES, "-batch", "-"], &steps)?;
+        let address = on_lan(lan, number);
+        let steps = format!("addr add {address}/24 brd + dev {lan}\nlink set dev {lan} up\nlink set dev lo up\n");
+        run_with_input("ip", &["-n", namespace, "-batch", "-"], &steps).map(drop)
+    }
+
+    /// Removes what `join` made.
+    pub fn part(&self, namespace: &str, lan: &str, number: u8) -> Result {
+        run("ip", &["-n", Wires::SWITCHES, "link", "del", "dev", &format!("n{number}-{lan}")])?;
+        run("ip", &["netns", "del", namespace]).map(drop)
     }
 
     /// The switch's port dies silently, carrier intact. Returns when it was certainly done.

@@ -73,9 +73,19 @@ impl Lab {
         self.make_pair();
     }
 
+    /// The same with an index for the new `v0` in `a`.
+    pub(crate) fn recreate_pair_as(&self, index: u32) {
+        self.ip_a("link del v0");
+        self.make_pair_with(&format!("link add v0 index {index} type veth peer name v1"));
+    }
+
     fn make_pair(&self) {
         // Both ends are made in one namespace, so that they get different indexes: equal ones delay carrier events.
-        self.ip_a("link add v0 type veth peer name v1");
+        self.make_pair_with("link add v0 type veth peer name v1");
+    }
+
+    fn make_pair_with(&self, add: &str) {
+        self.ip_a(add);
         self.ip_a(&format!("link set v1 netns {} name v0", self.names[1]));
         self.ip_a("link set v0 up");
         self.ip_b("link set v0 up");

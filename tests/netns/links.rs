@@ -25,7 +25,7 @@ fn ucast(alpha: &str, beta: &str) -> LinkConfig {
     LinkConfig::ucast("v0", 694, BTreeMap::from([(ALPHA, ip(alpha)), (BETA, ip(beta))]))
 }
 
-fn mcast(group: &str, loops: bool) -> LinkConfig {
+pub(crate) fn mcast(group: &str, loops: bool) -> LinkConfig {
     LinkConfig { kind: LinkKind::Mcast { group: ip(group), ttl: 1, loops }, ..config() }
 }
 
@@ -33,13 +33,21 @@ fn bcast() -> LinkConfig {
     LinkConfig { kind: LinkKind::Bcast, ..config() }
 }
 
+/// Addresses of both scopes, which vanish with the interface, or while it is down.
+fn speak_v6(lab: &Lab) {
+    for net in ["fd00::", "fe80::"] {
+        lab.ip_a(&format!("addr replace {net}1/64 dev v0 nodad"));
+        lab.ip_b(&format!("addr replace {net}2/64 dev v0 nodad"));
+    }
+}
+
 /// One of each, with the addresses they need in place.
-fn every_kind(lab: &Lab) -> Vec<(&'static str, LinkConfig)> {
-    lab.ip_a("addr add fd00::1/64 dev v0 nodad");
-    lab.ip_b("addr add fd00::2/64 dev v0 nodad");
+pub(crate) fn every_kind(lab: &Lab) -> Vec<(&'static str, LinkConfig)> {
+    speak_v6(lab);
     vec![
         ("ucast", config()),
         ("ucast over IPv6", ucast("fd00::1", "fd00::2")),
+        ("ucast over link-local addresses", ucast("fe80::1", "fe80::2")),
         ("mcast", mcast("239.0.0.75", false)),
         ("mcast over IPv6", mcast("ff02::4:75", false)),
         ("mcast of a wider scope", mcast("ff05::4:75", false)),
@@ -48,7 +56,7 @@ fn every_kind(lab: &Lab) -> Vec<(&'static str, LinkConfig)> {
 }
 
 /// An open link; the kernel may still look for duplicates of its addresses.
-fn open(config: &LinkConfig, node: NodeId) -> UdpLink {
+pub(crate) fn open(config: &LinkConfig, node: NodeId) -> UdpLink {
     let mut netlink = Netlink::open().expect("netlink");
     let mut link = UdpLink::new(config, node);
     let end = Instant::now() + Duration::from_secs(5);
@@ -60,7 +68,7 @@ fn open(config: &LinkConfig, node: NodeId) -> UdpLink {
     link
 }
 
-fn both(lab: &Lab, config: &LinkConfig) -> (UdpLink, UdpLink) {
+pub(crate) fn both(lab: &Lab, config: &LinkConfig) -> (UdpLink, UdpLink) {
     (open(config, ALPHA), lab.in_b(|| open(config, BETA)))
 }
 
@@ -83,7 +91,7 @@ fn beta(lab: &Lab) -> UdpLink {
     })
 }
 
-fn heard(link: &mut UdpLink) -> Option<Vec<u8>> {
+pub(crate) fn heard(link: &mut UdpLink) -> Option<Vec<u8>> {
     let mut buffer = [0; 64];
     let fd = link.fd()?;
     if !readable_within(fd, SOON) {
@@ -225,8 +233,7 @@ fn every_kind_carries_heartbeats_both_ways_over_its_own_interface() {
 #[test]
 fn looped_multicast_comes_back_to_its_sender() {
     let lab = Lab::new();
-    lab.ip_a("addr add fd00::1/64 dev v0 nodad");
-    lab.ip_b("addr add fd00::2/64 dev v0 nodad");
+    speak_v6(&lab);
     for group in ["239.0.0.75", "ff02::4:75"] {
         let (mut alpha, mut beta) = both(&lab, &mcast(group, true));
         alpha.send(b"beat");
@@ -320,12 +327,12 @@ fn every_kind_comes_back_with_its_interface() {
         works(&mut alpha, "at first");
         lab.ip_a("link set v0 down");
         lab.ip_a("link set v0 up");
-        lab.ip_a("addr replace fd00::1/64 dev v0 nodad");
+        speak_v6(&lab);
         works(&mut alpha, "after down and up, unseen in between");
         lab.ip_b("link set v0 down");
         refresh_until(&mut alpha, false);
         lab.ip_b("link set v0 up");
-        lab.ip_b("addr replace fd00::2/64 dev v0 nodad");
+        speak_v6(&lab);
         refresh_until(&mut alpha, true);
         works(&mut alpha, "after a lost carrier");
         lab.ip_a("link set v0 name w0");
@@ -334,8 +341,7 @@ fn every_kind_comes_back_with_its_interface() {
         lab.ip_a("link set w0 name v0");
         works(&mut alpha, "after a renaming and back");
         lab.recreate_pair();
-        lab.ip_a("addr add fd00::1/64 dev v0 nodad");
-        lab.ip_b("addr add fd00::2/64 dev v0 nodad");
+        speak_v6(&lab);
         works(&mut alpha, "as a new interface of the old name");
     }
 }
@@ -366,6 +372,22 @@ fn a_link_joins_again_when_the_carrier_is_back() {
     assert!(lab.show_a("maddr show dev v0").contains(joined));
     drop(alpha);
     assert!(!lab.show_a("maddr show dev v0").contains(joined), "and leaves with its socket");
+}
+
+#[test]
+fn a_new_interface_under_the_old_number_is_joined_too() {
+    let lab = Lab::new();
+    let mut netlink = Netlink::open().expect("netlink");
+    let mut alpha = open(&mcast("239.0.0.75", false), ALPHA);
+    let old = netlink.interface("v0").expect("exists").index;
+    lab.recreate_pair_as(old);
+    // Both are told at once: nobody saw the name without an interface.
+    refresh(&mut alpha, &mut netlink);
+    assert_eq!(netlink.interface("v0").expect("exists").index, old);
+    assert!(alpha.usable(), "{:?}", alpha.fault());
+    let mut beta = lab.in_b(|| open(&mcast("239.0.0.75", false), BETA));
+    beta.send(b"beat");
+    assert_eq!(heard(&mut alpha).as_deref(), Some(b"beat".as_slice()));
 }
 
 #[test]

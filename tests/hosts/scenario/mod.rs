@@ -7,7 +7,9 @@ mod deaths;
 mod edges;
 mod guards;
 mod instruments;
+mod interfaces;
 mod lastresort;
+mod links;
 mod mistakes;
 mod moves;
 mod packets;
@@ -69,6 +71,9 @@ pub fn rows() -> Vec<Row> {
         mistakes::row19_member_cannot_start,
         mistakes::row20_reload_refused,
         calm::row21_small,
+        links::row31_kinds_of_links,
+        links::row32_clusters_on_one_lan,
+        interfaces::row39_interfaces_come_and_go,
         recording::row40_recording,
     ]);
     rows
