@@ -10,6 +10,7 @@ mod instruments;
 mod lastresort;
 mod mistakes;
 mod moves;
+mod nobus;
 mod packets;
 mod power;
 mod steps;
@@ -68,6 +69,8 @@ pub fn rows() -> Vec<Row> {
         mistakes::row19_member_cannot_start,
         mistakes::row20_reload_refused,
         calm::row21_small,
+        nobus::row41_without_a_bus,
+        nobus::row41_foreign_events,
     ]);
     rows
 }
