@@ -4,7 +4,7 @@
 use super::bus::{BusError, Systemd, UnitState};
 use super::calls::{Assert, Guarding};
 use super::generator;
-use crate::config::{self, Paths};
+use crate::config::{self, Paths, unitfile};
 use std::path::{Path, PathBuf};
 
 /// What the generator wrote last, and what it would write now.
@@ -102,19 +102,17 @@ fn drop_in_of(unit: &str, paths: &Paths) -> PathBuf {
 /// changes with a daemon-reload alone, so its files are what was loaded; one that cannot be read may hold anything.
 fn guarded_by_files(loaded: &[String], ours: &Path, grant: &Path) -> bool {
     let Some(place) = loaded.iter().position(|file| Path::new(file) == ours) else { return false };
-    let lines = |file: &Path| std::fs::read_to_string(file).ok();
-    let wanted = format!("AssertPathExists={}", grant.display());
-    let there = lines(ours).is_some_and(|text| text.lines().any(|line| line == wanted));
-    there && loaded[place + 1..].iter().all(|file| lines(Path::new(file)).is_some_and(|text| !resets_asserts(&text)))
-}
-
-/// An empty Assert of whatever kind forgets all that came before it.
-fn resets_asserts(text: &str) -> bool {
-    let key_and_value =
-        |line: &str| line.split_once('=').map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
-    let mut settings = text.lines().filter_map(key_and_value);
-    // What goes on in the next line may be empty there.
-    settings.any(|(key, value)| key.starts_with("Assert") && matches!(value.as_str(), "" | "\\"))
+    let asserts = |file: &Path| {
+        let read = unitfile::parse(file, &config::read(file).ok().flatten()?);
+        let found =
+            read.assignments.into_iter().filter(|line| line.section == "Unit" && line.key.starts_with("Assert"));
+        Some(found.map(|line| (line.key, line.value.text())).collect::<Vec<_>>())
+    };
+    let wanted = ("AssertPathExists".to_owned(), grant.display().to_string());
+    // An empty Assert of whatever kind forgets all that came before it.
+    let resets =
+        |file: &String| asserts(Path::new(file)).is_none_or(|found| found.iter().any(|(_, value)| value.is_empty()));
+    asserts(ours).is_some_and(|found| found.contains(&wanted)) && !loaded[place + 1..].iter().any(resets)
 }
 
 fn unguarded(unit: &str, grant: &Path) -> String {
