@@ -126,6 +126,13 @@ pub struct VirtualAddress {
 
 impl Config {
     /// Panics never for an id of this configuration.
+    /// Whether every node that is meant is there. What was loaded from the administrator's files is; what was read back may be damaged.
+    pub fn is_whole(&self) -> bool {
+        let of_groups = self.groups.iter().flat_map(|group| &group.nodes);
+        let of_links = self.links.iter().flat_map(|link| link.peers.keys());
+        of_groups.chain(of_links).chain([&self.me]).all(|node| usize::from(node.0) < self.nodes.len())
+    }
+
     pub fn node(&self, id: NodeId) -> &NodeConfig {
         &self.nodes[usize::from(id.0)]
     }
