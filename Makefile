@@ -3,12 +3,14 @@
 # make demo       the story of a takeover, on two booted hosts
 # make quick      format, lints, unit tests: for every commit
 # make check      quick, and every scenario on booted hosts
-# make check-full the same with the long counts
+# make check-full the same with the long counts, and the fuzzer
+# make fuzz       every parser under bytes chosen by coverage, FUZZ_SECONDS= altogether
 # make shell      a lab of two hosts, and a shell on HOST=alpha
 
 PREFIX ?= /usr
 DESTDIR ?=
 HOST ?= alpha
+FUZZ_SECONDS ?= 600
 CARGO ?= cargo
 # `make install` may run from within a test: the directory that cargo uses there is the right one.
 TARGET = $(or $(CARGO_TARGET_DIR),target)/release
@@ -21,7 +23,7 @@ TEST_FLAGS = --lib --bins $(foreach test,$(TESTS),--test $(test))
 # A root shell from plain `su` has no sbin, where bridge and nft are.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: all build man man-without-pandoc install demo quick check check-full hosts recordings shell needs needs-of-checks clean
+.PHONY: all build man man-without-pandoc install demo quick check check-full fuzz hosts recordings shell needs needs-of-checks needs-of-fuzz clean
 
 all: build man
 
@@ -75,10 +77,14 @@ check: needs-of-checks quick
 	HAFAILOVER_SIM_SEEDS=20000 $(CARGO) test --release --locked --test sim -- --nocapture
 	$(CARGO) test --locked --test hosts
 
-check-full: needs-of-checks quick
+check-full: needs-of-checks needs-of-fuzz quick
 	$(CARGO) test --locked $(TEST_FLAGS)
 	HAFAILOVER_SIM_SEEDS=200000 $(CARGO) test --release --locked --test sim -- --nocapture
 	$(CARGO) test --locked --test hosts -- --full
+	CARGO="$(CARGO)" fuzz/run.sh $(FUZZ_SECONDS)
+
+fuzz: needs-of-fuzz
+	CARGO="$(CARGO)" fuzz/run.sh $(FUZZ_SECONDS)
 
 hosts: needs
 	$(CARGO) test --locked --test hosts -- $(ROWS)
@@ -92,6 +98,9 @@ shell: needs
 
 needs:
 	@packaging/lab/needs.sh
+
+needs-of-fuzz:
+	@packaging/lab/needs.sh fuzz
 
 needs-of-checks:
 	@packaging/lab/needs.sh checks

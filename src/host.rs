@@ -114,6 +114,7 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
         tasks: JoinSet::new(),
         moves,
         told_stopping: false,
+        without_bus: false,
         // Cleaning up is nothing else than handing over.
         extend_until: (mode == Mode::AfterDeath).then(|| Instant::now() + hand_over(&config)),
         end_by: None,
@@ -158,6 +159,8 @@ struct Host {
     tasks: JoinSet<End>,
     moves: Arc<AtomicU64>,
     told_stopping: bool,
+    /// It was said that the bus is away.
+    without_bus: bool,
     /// While groups are being handed over: until when systemd is asked for more time.
     extend_until: Option<Instant>,
     /// `systemctl restart`: until when the beat thread's end is waited for.
@@ -274,7 +277,13 @@ impl Host {
             }
             Ok(End::HostStopping(true)) => self.host_stopping(),
             // A node that cannot start members must say so before it is asked to.
-            Ok(End::BusGone(true)) => self.check_guards(),
+            Ok(End::BusGone(true)) => {
+                self.without_bus = true;
+                let text =
+                    "the system bus is away: until it is back, units are started, stopped and looked at by systemctl";
+                self.journal.note(Level::Warning, text);
+                self.check_guards();
+            }
             Ok(End::HostStopping(false) | End::BusGone(false)) => {}
             Ok(End::Going(going)) => self.go(going),
             Ok(End::Ready) => notify::ready(),
@@ -300,6 +309,9 @@ impl Host {
     fn heard(&mut self, signal: Signal) {
         match signal {
             Signal::Connected | Signal::Reloaded => {
+                if self.scope.systemd.connected() && std::mem::take(&mut self.without_bus) {
+                    self.journal.note(Level::Notice, "the system bus is back and used again");
+                }
                 self.guards.forget_digests();
                 self.check_guards();
                 self.tasks.spawn(tasks::host_stopping(self.scope.systemd.clone()));

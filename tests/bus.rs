@@ -151,3 +151,22 @@ async fn answers_refusals_and_failures_reach_the_shell_with_their_exit_codes() {
     assert_eq!(said(&["move", "web", "gamma"]).await, expected(3, "", unknown));
     drop(served);
 }
+
+#[test]
+fn a_bus_that_is_dead_or_silent_is_named_with_its_remedy_and_nobody_waits_for_it_long() {
+    let folder = std::env::temp_dir().join(format!("hafailover-bus-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let silent = folder.join("silent");
+    // Whoever connects waits in its queue for ever.
+    let _listener = std::os::unix::net::UnixListener::bind(&silent).expect("a socket");
+    for (socket, why) in [(folder.join("dead"), "No such file"), (silent, "no answer within")] {
+        let begun = std::time::Instant::now();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hafailoverctl"));
+        command.arg("status").env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}", socket.display()));
+        let output = seen(&command.output().expect("hafailoverctl was built"));
+        assert_eq!(output.0, Some(4), "{output:?}");
+        assert!(output.2.contains(why) && output.2.contains("systemctl start dbus.socket dbus.service"), "{output:?}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "it waited {:?}", begun.elapsed());
+    }
+    std::fs::remove_dir_all(&folder).expect("its own folder");
+}

@@ -43,7 +43,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 }
 
 fn all() -> Vec<(PathBuf, String)> {
-    [sources("src"), sources("tests")].concat()
+    [sources("src"), sources("tests"), sources("fuzz/targets")].concat()
 }
 
 #[test]

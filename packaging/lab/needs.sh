@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the lab and the build lack on a Debian 12 or 13. Says what it cannot do itself. Quiet where all is there.
 #
-#   packaging/lab/needs.sh [checks]     with `checks`, also what the format and the lints take
+#   packaging/lab/needs.sh [checks|fuzz]     with `checks`, also what the format and the lints take; with `fuzz`, what the fuzzer does
 set -eu
 
 # A root shell from plain `su` has no sbin, where bridge and nft are. The Makefile does the same for the tests.
@@ -22,6 +22,9 @@ dbus-daemon dbus-daemon
 gcc gcc
 make make
 "
+# libFuzzer comes as C++ in its crate.
+[ "${1:-}" != fuzz ] || needed="$needed
+g++ g++"
 
 lacking=
 while read -r command package; do

@@ -175,7 +175,7 @@ fn perform(command: Command) -> Spoken {
 }
 
 async fn ask(command: Command) -> Result<Spoken, CallError> {
-    let connection = zbus::Connection::system().await?;
+    let connection = crate::dbus::client::connect().await?;
     let manager = ManagerProxy::new(&connection).await?;
     let text = match command {
         Command::Status { json } => {

@@ -135,6 +135,13 @@ pub struct VirtualAddress {
 }
 
 impl Config {
+    /// Whether every node that is meant is there. What was loaded from the administrator's files is; what was read back may be damaged.
+    pub fn is_whole(&self) -> bool {
+        let of_groups = self.groups.iter().flat_map(|group| &group.nodes);
+        let of_links = self.links.iter().flat_map(|link| link.peers()).map(|(node, _)| node);
+        of_groups.copied().chain(of_links).chain([self.me]).all(|node| usize::from(node.0) < self.nodes.len())
+    }
+
     /// Panics never for an id of this configuration.
     pub fn node(&self, id: NodeId) -> &NodeConfig {
         &self.nodes[usize::from(id.0)]

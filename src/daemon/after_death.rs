@@ -110,8 +110,8 @@ fn own_job() -> Job {
 fn main_process() -> Option<Main> {
     let ask = async |systemd: Systemd| {
         let state = systemd.list(&[systemctl::OWN_UNIT.to_owned()]).await?.remove(0);
-        let pid = systemd.property(&state.path, SERVICE, "MainPID").await?;
-        let pid = u32::try_from(pid).ok().filter(|pid| *pid != 0).map(|pid| pid.to_string()).unwrap_or_default();
+        let pid = systemd.number(&state.path, SERVICE, "MainPID").await?;
+        let pid = pid.filter(|pid| *pid != 0).map(|pid| pid.to_string()).unwrap_or_default();
         Ok::<_, BusError>(Main { pid, live: systemctl::is_live(&state.active) })
     };
     match ask_systemd(ask) {

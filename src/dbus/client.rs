@@ -1,6 +1,7 @@
 //! `org.hafailover1` as a client sees it. It must not know how anything is printed.
 
 use super::{ERROR_PREFIX, NAME};
+use std::time::Duration;
 
 #[zbus::proxy(
     interface = "org.hafailover1.Manager",
@@ -37,10 +38,28 @@ impl From<zbus::Error> for CallError {
                 zbus::DBusError::name(inner).to_string(),
                 zbus::DBusError::description(inner).unwrap_or_default().to_owned(),
             ),
-            other => return CallError::NoDaemon(format!("the system bus cannot be used: {other}")),
+            other => return no_bus(&other.to_string()),
         };
         sort(&name, text)
     }
+}
+
+/// A bus that is stopped rather than dead accepts, and never says a word.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The system bus, or why it cannot be used: nobody waits for it long.
+pub async fn connect() -> Result<zbus::Connection, CallError> {
+    match tokio::time::timeout(CONNECT_PATIENCE, zbus::Connection::system()).await {
+        Ok(connection) => Ok(connection?),
+        Err(_) => Err(no_bus(&format!("no answer within {CONNECT_PATIENCE:?}"))),
+    }
+}
+
+fn no_bus(why: &str) -> CallError {
+    CallError::NoDaemon(format!(
+        "the system bus cannot be used: {why}; bring it back with `systemctl start dbus.socket dbus.service`. The daemon goes on without it: \
+         see `systemctl status hafailover` and `journalctl -u hafailover`"
+    ))
 }
 
 fn sort(name: &str, text: String) -> CallError {
@@ -74,5 +93,8 @@ mod tests {
         assert_eq!(sorted("org.hafailover1.Error.NotAnswering"), CallError::Failed("why".into()));
         assert!(matches!(sorted("org.freedesktop.DBus.Error.ServiceUnknown"), CallError::NoDaemon(_)));
         assert!(matches!(sorted("org.freedesktop.DBus.Error.AccessDenied"), CallError::Refused(_)));
+        let dead = CallError::from(zbus::Error::Failure("Connection refused".into()));
+        let CallError::NoDaemon(text) = dead else { panic!("{dead:?}") };
+        assert!(text.contains("Connection refused") && text.contains("systemctl start dbus.socket"), "{text}");
     }
 }

@@ -29,7 +29,10 @@ pub fn keep(places: &Places, paths: &Paths, config: &Config) -> io::Result<()> {
 pub fn load(places: &Places) -> Result<(Config, KeySet), String> {
     let path = config_file(places);
     let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let config = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let config: Config = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    if !config.is_whole() {
+        return Err(format!("{}: it means nodes that it does not name", path.display()));
+    }
     let (keys, _) = authkeys::load(&keys_file(places)).map_err(|problems| problems[0].to_string())?;
     Ok((config, keys))
 }
@@ -65,6 +68,10 @@ mod tests {
         for file in [config_file(&places), keys_file(&places)] {
             assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
         }
+        let text = std::fs::read_to_string(config_file(&places)).unwrap();
+        std::fs::write(config_file(&places), text.replacen("\"me\": 0", "\"me\": 2", 1)).unwrap();
+        assert!(load(&places).unwrap_err().contains("does not name"), "whoever looks the node up would panic");
+        std::fs::write(config_file(&places), text).unwrap();
         // The files are gone; what runs is not.
         std::fs::remove_file(&paths.authkeys).unwrap();
         let (found, keys) = load(&places).unwrap();

@@ -56,8 +56,8 @@ pub(super) enum Going {
 const BUS_PATIENCE: Duration = Duration::from_secs(1);
 /// A restart of the bus is over by then.
 const BUS_RESTART: Duration = Duration::from_secs(2);
-/// systemd answers at once or has other troubles; a stop is what a SIGTERM means without an answer.
-const JOB_PATIENCE: Duration = Duration::from_secs(1);
+/// systemd answers at once or has other troubles; a stop is what a SIGTERM means without an answer. Longer than a lost bus is waited for.
+const JOB_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn ready(progress: Arc<AtomicU64>, systemd: Systemd) -> End {
     let patience = Instant::now() + BUS_PATIENCE;

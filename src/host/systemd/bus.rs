@@ -1,10 +1,9 @@
-//! The connection to systemd: calls, signals, and getting it back when it is lost.
-//! It knows what systemd says, not what that means for a group.
+//! The connection to systemd over the bus: signals, getting it back when it is lost, and saying when there is none to wait for.
+//! It must not know what is asked of systemd, nor what that means for a group.
 //!
 //! Anybody on the system bus may send us a signal, so the sender is compared with the owner of systemd's name.
 
 use futures_core::Stream;
-use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -13,19 +12,19 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 use zbus::message::Type as MessageType;
-use zbus::{Connection, Message, MessageStream, OwnedObjectPath, OwnedVariant};
+use zbus::{Connection, Message, MessageStream, OwnedObjectPath};
 
-const SYSTEMD: &str = "org.freedesktop.systemd1";
-const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
+pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const DBUS: &str = "org.freedesktop.DBus";
 const DBUS_PATH: &str = "/org/freedesktop/DBus";
 
 /// systemd answers in milliseconds; a daemon-reload of a large host may take seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a call waits for a connection that is not there.
+/// How long a connection that was lost is waited for, since a restart of the bus is short; after that `systemctl` is run instead.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two tries to reach it, for those who have until a deadline.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -55,7 +54,7 @@ pub enum Signal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
     /// Whether systemd did what was asked is not known.
-    #[error("systemd cannot be reached over the system bus: {0}")]
+    #[error("systemd cannot be reached: {0}")]
     Unreachable(String),
     #[error("systemd refused: {text}")]
     Refused { name: String, text: String },
@@ -93,13 +92,23 @@ struct Shared {
     signals: broadcast::Sender<Signal>,
     /// Object paths of the units whose changes matter, with the names they were asked for.
     watched: Mutex<BTreeSet<String>>,
-    /// systemd came back and did not take our subscription.
+    /// Since when there is no connection, where there is none.
+    lost: Mutex<Instant>,
+    /// The connection is of no use any more: systemd came back and did not take our subscription, or nobody answers on it.
     deaf: Notify,
 }
 
+/// How systemd can be asked at this moment.
 #[derive(Clone, Debug)]
-struct Link {
-    connection: Connection,
+pub(super) enum Way {
+    Bus(Link),
+    /// There is no bus to wait for.
+    Systemctl,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) connection: Connection,
     /// Unique name of systemd on the bus; changes with a daemon-reexec.
     owner: String,
 }
@@ -114,7 +123,8 @@ impl Systemd {
     pub fn new() -> Systemd {
         let (signals, _) = broadcast::channel(1024);
         let (link, watched) = (Mutex::default(), Mutex::default());
-        Systemd { shared: Arc::new(Shared { link, signals, watched, deaf: Notify::new() }) }
+        let (lost, deaf) = (Mutex::new(Instant::now()), Notify::new());
+        Systemd { shared: Arc::new(Shared { link, signals, watched, lost, deaf }) }
     }
 
     /// Listen before you call: what happens between call and answer is kept.
@@ -129,12 +139,19 @@ impl Systemd {
     /// Keeps the connection for as long as the process lives. Ends never.
     pub async fn keep_connected(self) {
         let mut pause = RECONNECT_FIRST;
+        let mut absent = false;
         loop {
-            if let Ok(mut stream) = self.connect().await {
+            // A bus that is stopped rather than dead accepts, and never says a word.
+            if let Ok(Ok(mut stream)) = tokio::time::timeout(CALL_TIMEOUT, self.connect()).await {
                 pause = RECONNECT_FIRST;
+                absent = true;
                 self.tell(Signal::Connected);
                 self.pump(&mut stream).await;
+                *self.shared.lost.lock().expect("no holder of this lock panics") = Instant::now();
                 *self.shared.link.lock().expect("no holder of this lock panics") = None;
+                self.tell(Signal::Disconnected);
+            } else if !std::mem::replace(&mut absent, true) {
+                // It was not there to begin with.
                 self.tell(Signal::Disconnected);
             }
             tokio::time::sleep(pause).await;
@@ -149,13 +166,19 @@ impl Systemd {
             add_match(&connection, &rule).await?;
         }
         let watched = self.shared.watched.lock().expect("no holder of this lock panics").clone();
-        for path in watched {
-            add_match(&connection, &unit_rule(&path)).await?;
+        for path in &watched {
+            add_match(&connection, &unit_rule(path)).await?;
         }
         // Only now: before it is pumped, its queue would fill with the answers to the calls above.
         let stream = MessageStream::from(&connection);
         let owner = subscribe(&connection).await?;
-        *self.shared.link.lock().expect("no holder of this lock panics") = Some(Link { connection, owner });
+        let link = Link { connection: connection.clone(), owner };
+        *self.shared.link.lock().expect("no holder of this lock panics") = Some(link);
+        // What was asked for meanwhile found no connection.
+        let late = self.shared.watched.lock().expect("no holder of this lock panics").clone();
+        for path in late.difference(&watched) {
+            add_match(&connection, &unit_rule(path)).await?;
+        }
         Ok(stream)
     }
 
@@ -237,8 +260,9 @@ impl Systemd {
         self.shared.link.lock().expect("no holder of this lock panics").clone()
     }
 
-    /// The connection; one that is about to come (the first orders are given before it is there) is waited for.
-    async fn awaited_link(&self) -> Result<Link, BusError> {
+    /// By the bus, and a connection that is about to come (the first orders are given before it is there) is waited for; without it
+    /// after a while.
+    pub(super) async fn way(&self) -> Way {
         let mut signals = self.listen();
         let come = async {
             loop {
@@ -249,8 +273,13 @@ impl Systemd {
                 let _ = signals.recv().await;
             }
         };
-        let missing = |_| BusError::Unreachable("not connected".into());
-        tokio::time::timeout(CONNECT_PATIENCE, come).await.map_err(missing)
+        let until = *self.shared.lost.lock().expect("no holder of this lock panics") + CONNECT_PATIENCE;
+        tokio::time::timeout_at(until, come).await.map_or(Way::Systemctl, Way::Bus)
+    }
+
+    /// Nobody answered on this connection: a new one may be better, and until it is there nobody waits for it.
+    pub(super) fn give_up_connection(&self) {
+        self.shared.deaf.notify_one();
     }
 
     /// After an error of an order that may be repeated: waits a little where systemd could not be reached (a restart of the bus, a
@@ -264,125 +293,16 @@ impl Systemd {
         Ok(())
     }
 
-    async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, BusError>
-    where
-        B: serde::Serialize + zbus::DynamicType,
-        R: DeserializeOwned + zbus::Type,
-    {
-        let link = self.awaited_link().await?;
-        let reply = link
-            .connection
-            .call_method(Some(SYSTEMD), path, Some(interface), method, body)
-            .await
-            .map_err(sort_error)?;
-        reply.body().deserialize::<R>().map_err(sort_error)
-    }
-
-    /// Queues a start. `fail`: it is refused if it contradicts a job that is queued.
-    pub async fn start_unit(&self, unit: &str) -> Result<(), BusError> {
-        self.job("StartUnit", unit, "fail").await
-    }
-
-    /// Queues a stop, in place of whatever is queued.
-    pub async fn stop_unit(&self, unit: &str) -> Result<(), BusError> {
-        self.job("StopUnit", unit, "replace").await
-    }
-
-    async fn job(&self, method: &str, unit: &str, mode: &str) -> Result<(), BusError> {
-        let _job: OwnedObjectPath = self.call(MANAGER_PATH, MANAGER, method, &(unit, mode)).await?;
-        Ok(())
-    }
-
-    pub async fn thaw_unit(&self, unit: &str) -> Result<(), BusError> {
-        self.call(MANAGER_PATH, MANAGER, "ThawUnit", &(unit,)).await
-    }
-
-    /// Forgets a unit's failed state and its count of starts.
-    pub async fn reset_failed(&self, unit: &str) -> Result<(), BusError> {
-        self.call(MANAGER_PATH, MANAGER, "ResetFailedUnit", &(unit,)).await
-    }
-
-    /// The state of every unit of `names`, in that order. Loads what is not loaded.
-    pub async fn list(&self, names: &[String]) -> Result<Vec<UnitState>, BusError> {
-        type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
-        let rows: Vec<Row> = self.call(MANAGER_PATH, MANAGER, "ListUnitsByNames", &(names,)).await?;
-        if rows.len() != names.len() {
-            return Err(BusError::Unreachable(format!("asked for {} units, told of {}", names.len(), rows.len())));
-        }
-        let state = |(name, row): (&String, Row)| UnitState {
-            name: name.clone(),
-            load: row.2,
-            active: row.3,
-            sub: row.4,
-            path: row.6.to_string(),
-            job: (row.7 != 0).then_some(row.8),
-        };
-        Ok(names.iter().zip(rows).map(state).collect())
-    }
-
-    /// From now on changes of these units are signalled, across reconnections.
+    /// From now on changes of these units are signalled, across reconnections; while there is no bus, nothing is.
     pub async fn watch(&self, paths: Vec<String>) -> Result<(), BusError> {
-        let link = self.awaited_link().await?;
+        let way = self.way().await;
         for path in paths {
             let new = self.shared.watched.lock().expect("no holder of this lock panics").insert(path.clone());
-            if new {
+            if let (true, Way::Bus(link)) = (new, &way) {
                 add_match(&link.connection, &unit_rule(&path)).await?;
             }
         }
         Ok(())
-    }
-
-    pub async fn property(&self, path: &str, interface: &str, name: &str) -> Result<OwnedVariant, BusError> {
-        self.call(path, PROPERTIES, "Get", &(interface, name)).await
-    }
-
-    /// A property that is text, or nothing where it is missing or of another type.
-    pub async fn text(&self, path: &str, interface: &str, name: &str) -> Result<String, BusError> {
-        let value = self.property(path, interface, name).await?;
-        Ok(String::try_from(value).unwrap_or_default())
-    }
-
-    /// Ends when systemd answers: a reload that was under way is over then.
-    pub async fn answer(&self) -> Result<(), BusError> {
-        self.system_state().await.map(drop)
-    }
-
-    /// Whether the host is going down.
-    pub async fn stopping(&self) -> Result<bool, BusError> {
-        Ok(self.system_state().await? == "stopping")
-    }
-
-    /// Whether this process ends, with its host, for rescue mode or alone: what goes down meanwhile is nobody's fault.
-    pub async fn leaving(&self) -> Result<bool, BusError> {
-        if matches!(self.system_state().await?.as_str(), "stopping" | "maintenance") {
-            return Ok(true);
-        }
-        match self.own_job().await {
-            Ok(job) => Ok(job.as_deref() == Some("stop")),
-            // Run by hand, outside of any unit.
-            Err(BusError::Refused { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn system_state(&self) -> Result<String, BusError> {
-        self.text(MANAGER_PATH, MANAGER, "SystemState").await
-    }
-
-    /// Reboots the host without stopping its units first (what `systemctl reboot --force` does): the last resort.
-    pub async fn reboot(&self) -> Result<(), BusError> {
-        self.call(MANAGER_PATH, MANAGER, "Reboot", &()).await
-    }
-
-    /// The type of the job queued for this process's own unit, if there is one: `stop`, `restart`, …
-    pub async fn own_job(&self) -> Result<Option<String>, BusError> {
-        let unit: OwnedObjectPath = self.call(MANAGER_PATH, MANAGER, "GetUnitByPID", &(std::process::id(),)).await?;
-        let job = self.property(unit.as_str(), UNIT, "Job").await?;
-        let (id, path) = <(u32, OwnedObjectPath)>::try_from(job).map_err(sort_error)?;
-        if id == 0 {
-            return Ok(None);
-        }
-        Ok(Some(self.text(path.as_str(), "org.freedesktop.systemd1.Job", "JobType").await?))
     }
 }
 
@@ -427,7 +347,7 @@ async fn add_match(connection: &Connection, rule: &str) -> Result<(), BusError> 
 }
 
 /// An answer of systemd's is an answer; everything else leaves open what was done.
-fn sort_error(error: zbus::Error) -> BusError {
+pub(super) fn sort_error(error: zbus::Error) -> BusError {
     let open: &[&str] =
         &["NoReply", "Timeout", "TimedOut", "Disconnected", "ServiceUnknown", "NameHasNoOwner", "NoServer", "IOError"];
     let (name, text) = match &error {

@@ -1,7 +1,7 @@
 //! What systemd says of a unit, in words for people and with the remedy where it is known.
 //! Nothing is decided on them.
 
-use super::bus::{Systemd, UNIT, UnitState};
+use super::bus::{Systemd, UnitState};
 use super::units::{JobResults, is_up};
 use std::time::Duration;
 
@@ -62,8 +62,10 @@ pub(super) async fn describe_down(systemd: &Systemd, state: &UnitState, results:
         }
         _ => {}
     }
-    match systemd.property(&state.path, UNIT, "ConditionResult").await.map(bool::try_from) {
-        Ok(Ok(false)) => format!("not started, a Condition of its unit file is not met: see `systemctl status {name}`"),
+    match systemd.flag(&state.path, "ConditionResult").await {
+        Ok(Some(false)) => {
+            format!("not started, a Condition of its unit file is not met: see `systemctl status {name}`")
+        }
         _ => format!("{}: a unit that ends by itself needs RemainAfterExit=yes to be a member", describe_state(state)),
     }
 }
@@ -75,8 +77,8 @@ async fn own_result(systemd: &Systemd, state: &UnitState) -> Option<String> {
     if !interface.ends_with(".Service") {
         return Some(result);
     }
-    let status = systemd.property(&state.path, interface, "ExecMainStatus").await.ok();
-    Some(describe_result(result, status.and_then(|value| i32::try_from(value).ok())))
+    let status = systemd.number(&state.path, interface, "ExecMainStatus").await.ok().flatten();
+    Some(describe_result(result, status))
 }
 
 /// Whether it ended as it should: stopped by somebody, rather than failed.
@@ -84,7 +86,7 @@ pub(super) async fn ended_well(systemd: &Systemd, state: &UnitState) -> bool {
     state.active == "inactive" && own_result(systemd, state).await.is_none_or(|result| result == "success")
 }
 
-fn describe_result(result: String, status: Option<i32>) -> String {
+fn describe_result(result: String, status: Option<i64>) -> String {
     match (result.as_str(), status) {
         ("exit-code", Some(status)) => format!("exit status {status}"),
         ("signal", Some(signal)) => format!("killed by signal {signal}"),

@@ -1,13 +1,11 @@
 //! Whether systemd has loaded our guards for a group: a drop-in that it has not loaded guards nothing.
 //! It must not know what the generator writes, only that what it wrote last is what it would write now.
 
-use super::bus::{BusError, Systemd, UNIT, UnitState};
+use super::bus::{BusError, Systemd, UnitState};
+use super::calls::{Assert, Guarding};
 use super::generator;
-use crate::config::{self, Paths};
-use std::path::Path;
-
-/// Type, trigger, negate, parameter, state.
-type Assert = (String, bool, bool, String, i32);
+use crate::config::{self, Paths, unitfile};
+use std::path::{Path, PathBuf};
 
 /// What the generator wrote last, and what it would write now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +47,15 @@ pub async fn fault(
         if let Some(fault) = load_fault(&state) {
             return Ok(Some(fault));
         }
-        let asserts = systemd.property(&state.path, UNIT, "Asserts").await?;
-        let asserts = Vec::<Assert>::try_from(asserts).unwrap_or_default();
-        if !guarded(&asserts, grant) {
+        let guarded = match systemd.guarding(&state.path).await? {
+            Guarding::Asserts(asserts) => guarded(&asserts, grant),
+            Guarding::DropIns(files) => {
+                let (ours, grant) = (drop_in_of(&state.name, &digests.paths), grant.to_owned());
+                let read = tokio::task::spawn_blocking(move || guarded_by_files(&files, &ours, &grant));
+                read.await.unwrap_or(false)
+            }
+        };
+        if !guarded {
             return Ok(Some(unguarded(&state.name, grant)));
         }
     }
@@ -88,6 +92,29 @@ fn guarded(asserts: &[Assert], grant: &Path) -> bool {
     })
 }
 
+/// Where the generator writes the guard of a unit: beside the digest.
+fn drop_in_of(unit: &str, paths: &Paths) -> PathBuf {
+    let directory = paths.generator_digest.parent().unwrap_or(Path::new("/"));
+    directory.join(format!("{unit}.d")).join(generator::DROP_IN)
+}
+
+/// Whether the drop-ins that systemd has loaded, in their order, hold our guard, and none behind it resets it. The generator's directory
+/// changes with a daemon-reload alone, so its files are what was loaded; one that cannot be read may hold anything.
+fn guarded_by_files(loaded: &[String], ours: &Path, grant: &Path) -> bool {
+    let Some(place) = loaded.iter().position(|file| Path::new(file) == ours) else { return false };
+    let asserts = |file: &Path| {
+        let read = unitfile::parse(file, &config::read(file).ok().flatten()?);
+        let found =
+            read.assignments.into_iter().filter(|line| line.section == "Unit" && line.key.starts_with("Assert"));
+        Some(found.map(|line| (line.key, line.value.text())).collect::<Vec<_>>())
+    };
+    let wanted = ("AssertPathExists".to_owned(), grant.display().to_string());
+    // An empty Assert of whatever kind forgets all that came before it.
+    let resets =
+        |file: &String| asserts(Path::new(file)).is_none_or(|found| found.iter().any(|(_, value)| value.is_empty()));
+    asserts(ours).is_some_and(|found| found.contains(&wanted)) && !loaded[place + 1..].iter().any(resets)
+}
+
 fn unguarded(unit: &str, grant: &Path) -> String {
     format!(
         "{unit} is loaded without AssertPathExists={}: look in `systemctl cat {unit}` for an AssertPathExists= that \
@@ -118,6 +145,36 @@ mod tests {
             assert!(!guarded(&[bad], grant));
         }
         assert!(!guarded(&[], grant));
+    }
+
+    #[test]
+    fn a_guard_that_was_loaded_and_not_reset_guards_without_asserts_too() {
+        let places = crate::host::held::tests::TempPlaces::new("guard-files");
+        let paths = Paths::under(&places.state);
+        let ours = drop_in_of("nginx.service", &paths);
+        let grant = Path::new("/run/hafailover/grant/web");
+        let later = ours.with_file_name("60-later.conf");
+        std::fs::create_dir_all(ours.parent().unwrap()).unwrap();
+        let guard = "[Unit]\nAssertPathExists=/run/hafailover/grant/web\n";
+        std::fs::write(&ours, guard).unwrap();
+        std::fs::write(&later, "[Unit]\nAssertPathExists=/srv\nDescription=\n").unwrap();
+        let files = |files: &[&Path]| files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
+        let whole = files(&[&ours, &later]);
+        assert!(guarded_by_files(&whole, &ours, grant));
+        assert!(!guarded_by_files(&files(&[&later]), &ours, grant), "systemd has not loaded it");
+        assert!(!guarded_by_files(&whole, &ours, Path::new("/run/hafailover/grant/db")), "another group's");
+        for reset in ["AssertPathExists=", "AssertHost =  ", "AssertPathExists=\\\n"] {
+            std::fs::write(&later, format!("[Unit]\n{reset}\n")).unwrap();
+            assert!(!guarded_by_files(&whole, &ours, grant), "{reset}");
+            assert!(
+                guarded_by_files(&files(&[&later, &ours]), &ours, grant),
+                "{reset} before it resets nothing of ours"
+            );
+        }
+        std::fs::remove_file(&later).unwrap();
+        assert!(!guarded_by_files(&whole, &ours, grant), "what was loaded from there is not known");
+        std::fs::write(&ours, guard.replace("web", "db")).unwrap();
+        assert!(!guarded_by_files(&files(&[&ours]), &ours, grant));
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! The service manager: units over D-Bus (`bus`, `units`, `watch`, `cgroup`, `triggered`, `explain`), guards written by the `generator` and
-//! checked by `guard`, notifications (`notify`), and `systemctl` where the bus is dead.
+//! The service manager: how it is reached (`bus`, `calls`, and `without_bus` where that is dead), its units (`units`, `watch`, `cgroup`,
+//! `triggered`, `explain`), guards written by the `generator` and
+//! checked by `guard`, notifications (`notify`), and `systemctl` for what follows a daemon's death.
 
 pub mod bus;
+mod calls;
 pub mod cgroup;
 mod explain;
 pub mod generator;
@@ -11,3 +13,4 @@ pub mod systemctl;
 mod triggered;
 pub mod units;
 pub mod watch;
+mod without_bus;

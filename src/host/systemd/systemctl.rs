@@ -1,4 +1,5 @@
-//! Asking systemd by running `systemctl`, which reaches it also when the bus is dead: the one process that this program starts, and only then.
+//! Asking systemd by running `systemctl` and waiting for it, after a daemon's death. It reaches systemd also when the bus is dead: the one
+//! process that this program starts, and only then (a daemon that lives does it in `without_bus`).
 //! It must not know what an answer means for a group.
 
 use std::io::Read;
@@ -63,16 +64,24 @@ pub fn own_job() -> Job {
     run(&["list-jobs", "--no-legend", "--no-pager", "--full"]).map_or(Job::Unknown, |text| job_among(&text))
 }
 
-/// Of lines such as `123 hafailover.service stop running`. A host that goes down has a job for `shutdown.target`.
+/// The type of a unit's job, of lines such as `123 hafailover.service stop running`.
+pub(super) fn job_type<'a>(jobs: &'a str, unit: &str) -> Option<&'a str> {
+    let mut lines = jobs.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.find_map(|words| words.iter().position(|word| *word == unit).and_then(|at| words.get(at + 1).copied()))
+}
+
+/// The type of the job with this number.
+pub(super) fn job_by_id<'a>(jobs: &'a str, id: &str) -> Option<&'a str> {
+    let mut lines = jobs.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.find_map(|words| words.iter().position(|word| *word == id).and_then(|at| words.get(at + 2).copied()))
+}
+
+/// A host that goes down has a job for `shutdown.target`.
 fn job_among(jobs: &str) -> Job {
-    let job_of = |unit: &str| {
-        let mut lines = jobs.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        lines.find_map(|words| words.iter().position(|word| *word == unit).and_then(|at| words.get(at + 1).copied()))
-    };
-    if job_of("shutdown.target") == Some("start") {
+    if job_type(jobs, "shutdown.target") == Some("start") {
         return Job::Stop;
     }
-    match job_of(OWN_UNIT) {
+    match job_type(jobs, OWN_UNIT) {
         None => Job::None,
         Some("stop") => Job::Stop,
         Some(_) => Job::Restart,

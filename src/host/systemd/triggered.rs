@@ -2,7 +2,7 @@
 //! target. Nothing stops the former with the member, so whoever stops or judges a group must know them.
 //! It must not know what is done with them.
 
-use super::bus::{BusError, Systemd, UNIT, UnitState};
+use super::bus::{BusError, Systemd, UnitState};
 use crate::config::member::kind_of;
 use std::collections::BTreeSet;
 
@@ -20,8 +20,7 @@ pub(super) async fn by_members(
         let mut new = Vec::new();
         for state in &look {
             let Some(property) = property_of(&state.name) else { continue };
-            let named = systemd.property(&state.path, UNIT, property).await?;
-            let named = Vec::<String>::try_from(named).unwrap_or_default();
+            let named = systemd.names(&state.path, property).await?.unwrap_or_default();
             new.extend(unknown(named, &mut known));
         }
         if new.is_empty() {

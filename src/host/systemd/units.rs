@@ -179,9 +179,9 @@ impl Units {
             return Ok(false);
         }
         // A start that a Condition skipped ends in the same way.
-        let checked = systemd.property(&target.path, UNIT, "ConditionTimestampMonotonic").await?;
-        let met = systemd.property(&target.path, UNIT, "ConditionResult").await?;
-        Ok(u64::try_from(checked) == Ok(0) || bool::try_from(met) != Ok(false))
+        let checked = systemd.number(&target.path, UNIT, "ConditionTimestampMonotonic").await?;
+        let met = systemd.flag(&target.path, "ConditionResult").await?;
+        Ok(checked == Some(0) || met != Some(false))
     }
 
     /// An old failure must not be taken for one of this start, nor count against its limit.
@@ -337,9 +337,9 @@ pub(super) fn is_down(state: &UnitState) -> bool {
 /// Whether the start of the target brings the member along. A target goes by the files, which may name a member no more
 /// that the running configuration still has.
 async fn wants(systemd: &Systemd, target: &UnitState, member: &str) -> Result<bool, BusError> {
-    let wants = systemd.property(&target.path, UNIT, "Wants").await?;
+    let wants = systemd.names(&target.path, "Wants").await?;
     // What cannot be read is not held against the member.
-    Ok(Vec::<String>::try_from(wants).map_or(true, |wants| wants.iter().any(|wanted| wanted == member)))
+    Ok(wants.is_none_or(|wants| wants.iter().any(|wanted| wanted == member)))
 }
 
 /// The target came up after all members, so one that is not up is not of a start that was cut off.

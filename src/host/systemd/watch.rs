@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Signals bring the news; this finds what a lost one would have brought.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// While there is no bus nothing else brings news. Each look costs a process.
+const LOOK_WITHOUT_BUS: Duration = Duration::from_secs(1);
 
 /// Watches until it is aborted.
 pub async fn watch(systemd: Systemd, units: Units, group: GroupId, beat: Beat) {
@@ -35,13 +37,13 @@ pub async fn watch(systemd: Systemd, units: Units, group: GroupId, beat: Beat) {
                 match signals.recv().await {
                     Ok(Signal::UnitChanged { path }) if !paths.contains(&path) => {}
                     Ok(Signal::JobRemoved { unit, .. }) if !units.names().contains(&unit) => {}
-                    Ok(Signal::Disconnected) => {}
                     _ => break,
                 }
             }
         };
+        let patience = if systemd.connected() { LOOK_AGAIN } else { LOOK_WITHOUT_BUS };
         // Either way it is time to look.
-        let _ = tokio::time::timeout(LOOK_AGAIN, news).await;
+        let _ = tokio::time::timeout(patience, news).await;
     }
 }
 

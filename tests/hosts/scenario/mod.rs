@@ -12,6 +12,7 @@ mod lastresort;
 mod links;
 mod mistakes;
 mod moves;
+mod nobus;
 mod packets;
 mod power;
 mod recording;
@@ -75,6 +76,8 @@ pub fn rows() -> Vec<Row> {
         links::row32_clusters_on_one_lan,
         interfaces::row39_interfaces_come_and_go,
         recording::row40_recording,
+        nobus::row41_without_a_bus,
+        nobus::row41_foreign_events,
     ]);
     rows
 }

@@ -1,0 +1,188 @@
+//! Any call of anybody to `org.hafailover1`, over a real bus of the test's own: each is answered, none ends the daemon's side of it.
+
+use hafailover::cluster::Answer;
+use hafailover::config::model::Config;
+use hafailover::dbus::serve_on;
+use hafailover::host::questions::Question;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use zbus::Connection;
+
+const NAME: &str = "org.hafailover1";
+const PATH: &str = "/org/hafailover1";
+const MANAGER: &str = "org.hafailover1.Manager";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A bus that lets anybody do anything; ends with the test.
+struct Bus {
+    daemon: Child,
+    address: String,
+}
+
+impl Bus {
+    fn start() -> Bus {
+        let mut daemon = Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--nopidfile", "--print-address=1"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dbus-daemon is installed (its own Debian package)");
+        let mut address = String::new();
+        let out = daemon.stdout.take().expect("its output is a pipe");
+        BufReader::new(out).read_line(&mut address).expect("it prints its address");
+        Bus { daemon, address: address.trim().to_owned() }
+    }
+
+    fn builder(&self) -> zbus::connection::Builder<'_> {
+        zbus::connection::Builder::address(self.address.as_str())
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// What a call carries: the right signatures, and others.
+#[derive(Clone, Debug)]
+enum Body {
+    Nothing,
+    Text(String),
+    Two(String, String),
+    Three(String, String, String),
+    Number(u32),
+    Mixed(bool, i64, f64),
+    Bytes(Vec<u8>),
+    List(Vec<String>),
+    Table(BTreeMap<String, u64>),
+    Nested(Vec<(String, Vec<BTreeMap<u8, bool>>)>),
+}
+
+#[derive(Clone, Debug)]
+struct Call {
+    path: String,
+    interface: String,
+    method: String,
+    body: Body,
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => prop::sample::select(vec!["web", "alpha", "beta", "", "..", "web ", "WEB", "\u{202e}", "%n"]).prop_map(str::to_owned),
+        2 => "[^\\x00]{0,40}",
+        1 => (0..70_000usize).prop_map(|length| "x".repeat(length)),
+    ]
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    prop_oneof![
+        Just(Body::Nothing),
+        text().prop_map(Body::Text),
+        (text(), text()).prop_map(|(first, second)| Body::Two(first, second)),
+        (text(), text(), text()).prop_map(|(first, second, third)| Body::Three(first, second, third)),
+        any::<u32>().prop_map(Body::Number),
+        any::<(bool, i64, f64)>().prop_map(|(flag, number, real)| Body::Mixed(flag, number, real)),
+        prop::collection::vec(any::<u8>(), 0..2000).prop_map(Body::Bytes),
+        prop::collection::vec(text(), 0..5).prop_map(Body::List),
+        prop::collection::btree_map("[a-z]{0,9}", any::<u64>(), 0..9).prop_map(Body::Table),
+        prop::collection::vec(
+            ("[a-z]{0,9}", prop::collection::vec(prop::collection::btree_map(any::<u8>(), any::<bool>(), 0..4), 0..4)),
+            0..4
+        )
+        .prop_map(Body::Nested),
+    ]
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let known =
+        ["Status", "Why", "Move", "Stop", "Start", "Clear", "Reload", "Get", "GetAll", "Set", "Introspect", "Ping"];
+    let method = prop_oneof![6 => prop::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => "[A-Za-z_][A-Za-z0-9_]{0,60}"];
+    let interfaces = [
+        MANAGER,
+        "org.freedesktop.DBus.Properties",
+        "org.freedesktop.DBus.Introspectable",
+        "org.freedesktop.DBus.Peer",
+    ];
+    let interface = prop_oneof![
+        6 => prop::sample::select(interfaces.to_vec()).prop_map(str::to_owned),
+        1 => "[a-z_]{1,9}(\\.[A-Za-z_]{1,9}){1,4}"
+    ];
+    let path = prop_oneof![6 => Just(PATH.to_owned()), 1 => "(/[A-Za-z0-9_]{1,9}){1,5}", 1 => Just("/".to_owned())];
+    (path, interface, method, body()).prop_map(|(path, interface, method, body)| Call { path, interface, method, body })
+}
+
+async fn make(connection: &Connection, call: &Call) -> zbus::Result<zbus::Message> {
+    let (path, interface, method) = (call.path.as_str(), Some(call.interface.as_str()), call.method.as_str());
+    let to = Some(NAME);
+    match &call.body {
+        Body::Nothing => connection.call_method(to, path, interface, method, &()).await,
+        Body::Text(text) => connection.call_method(to, path, interface, method, text).await,
+        Body::Two(first, second) => connection.call_method(to, path, interface, method, &(first, second)).await,
+        Body::Three(first, second, third) => {
+            connection.call_method(to, path, interface, method, &(first, second, third)).await
+        }
+        Body::Number(number) => connection.call_method(to, path, interface, method, number).await,
+        Body::Mixed(flag, number, real) => {
+            connection.call_method(to, path, interface, method, &(flag, number, real)).await
+        }
+        Body::Bytes(bytes) => connection.call_method(to, path, interface, method, bytes).await,
+        Body::List(list) => connection.call_method(to, path, interface, method, list).await,
+        Body::Table(table) => connection.call_method(to, path, interface, method, table).await,
+        Body::Nested(nested) => connection.call_method(to, path, interface, method, nested).await,
+    }
+}
+
+/// A daemon's host thread, as far as the bus sees it.
+async fn answer(mut questions: mpsc::Receiver<Question>) {
+    while let Some(question) = questions.recv().await {
+        // Whoever asked may have gone.
+        match question {
+            Question::Status(_) => {}
+            Question::Command(_, answer) | Question::Reload(answer) | Question::Record(_, answer) => {
+                drop(answer.send(Answer::Done("done".into())))
+            }
+        }
+    }
+}
+
+#[test]
+fn every_call_is_answered_and_the_daemon_goes_on() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let bus = Bus::start();
+    let (asks, questions) = mpsc::channel(32);
+    let (served, caller) = runtime.block_on(async {
+        tokio::spawn(answer(questions));
+        let config: Arc<Config> = Arc::new(crate::holds::sound_config());
+        let served = serve_on(bus.builder(), config, asks).await.expect("the name is free");
+        (served, bus.builder().build().await.expect("a second connection"))
+    });
+    let outcome = TestRunner::new(crate::configuration::few()).run(&call(), |call| {
+        let answered = runtime.block_on(async { tokio::time::timeout(PATIENCE, make(&caller, &call)).await });
+        match answered {
+            // An answer, or an error that somebody sent.
+            Ok(Ok(_) | Err(zbus::Error::MethodError(..) | zbus::Error::FDO(_))) => {}
+            other => return Err(TestCaseError::fail(format!("{other:?}"))),
+        }
+        let stop = Call {
+            path: PATH.into(),
+            interface: MANAGER.into(),
+            method: "Stop".into(),
+            body: Body::Text("web".into()),
+        };
+        let reply = runtime.block_on(async { tokio::time::timeout(PATIENCE, make(&caller, &stop)).await });
+        prop_assert!(matches!(&reply, Ok(Ok(_))), "afterwards: {:?}", reply);
+        Ok(())
+    });
+    drop(served);
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
