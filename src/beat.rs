@@ -39,6 +39,8 @@ pub struct BeatThread {
     /// Rises with every round: shows that this thread lives.
     progress: Arc<AtomicU64>,
     headline: String,
+    /// The host thread knows that the status changed, and has not asked for it yet.
+    change_told: bool,
     usable: Vec<bool>,
     host_moves: HostMoves,
     retry_due: Time,
@@ -74,6 +76,7 @@ impl BeatThread {
             inbox,
             progress,
             headline: String::new(),
+            change_told: false,
             usable,
             host_moves: HostMoves::new(host_moves, now),
             retry_due: now,
@@ -308,6 +311,7 @@ impl BeatThread {
                     }
                 }
                 ToBeat::Status { request } => {
+                    self.change_told = false;
                     let mut status = self.heart.status();
                     for (link, edge) in status.links.iter_mut().zip(&self.edges.links) {
                         link.counters = *edge.counters();
@@ -333,6 +337,7 @@ impl BeatThread {
             let ended: Vec<Event> = actions.into_iter().filter_map(|action| self.edges.perform(action)).collect();
             if changed {
                 self.tell_headline();
+                self.tell_change();
             }
             if ended.is_empty() {
                 return;
@@ -349,6 +354,11 @@ impl BeatThread {
         if headline != self.headline && self.edges.host.try_send(ToHost::Headline(headline.clone())).is_ok() {
             self.headline = headline;
         }
+    }
+
+    /// One word, however much changes; what it is is made only where somebody asks.
+    fn tell_change(&mut self) {
+        self.change_told = self.change_told || self.edges.host.try_send(ToHost::Changed).is_ok();
     }
 }
 
