@@ -2,6 +2,8 @@
 //! It decides nothing. Names, options and exit codes are those of hafailoverctl(8): programs rely on them.
 
 mod check;
+mod completion;
+mod monitor;
 mod status;
 
 use crate::cluster::Status;
@@ -9,6 +11,11 @@ use crate::dbus::client::{CallError, ManagerProxy};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A shell that completes a word waits for it.
+const NAMES_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -79,6 +86,12 @@ enum Command {
     Start { group: String },
     /// Forget that a group failed on nodes, so that they may try again
     Clear { group: String },
+    /// Show what changes, until interrupted: on a terminal the status, elsewhere one line per change
+    Monitor {
+        /// As lines of JSON, one object per change
+        #[arg(long)]
+        json: bool,
+    },
     /// Read the configuration again: new keys are taken, the rest waits for a restart
     Reload,
     /// Look for mistakes in the configuration, without a daemon
@@ -86,11 +99,23 @@ enum Command {
         /// In place of this host's own: a directory for /etc/hafailover, or files by their names
         files: Vec<PathBuf>,
     },
+    /// Print the completion script for a shell
+    Completion { shell: completion::Shell },
+    /// For completion scripts: what may come next
+    #[command(hide = true)]
+    Complete {
+        #[arg(allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+}
+
+/// Every command with its options, for whoever describes them.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Commands whose names and meaning are fixed and that a later version brings; refused rather than unknown.
-const NOT_BUILT_YET: [&str; 12] = [
-    "monitor",
+const NOT_BUILT_YET: [&str; 11] = [
     "standby",
     "takeover",
     "online",
@@ -132,18 +157,39 @@ fn not_built_yet(words: &[String]) -> Option<String> {
 }
 
 fn parse(words: Vec<String>) -> Result<Command, clap::Error> {
-    let matches = Arguments::command().try_get_matches_from(words)?;
+    let matches = command().try_get_matches_from(words)?;
     Ok(Arguments::from_arg_matches(&matches)?.command)
 }
 
 fn perform(command: Command) -> Spoken {
-    if let Command::Check { files } = command {
-        return check::check(&files);
+    match command {
+        Command::Check { files } => return check::check(&files),
+        Command::Completion { shell } => return completion::script(shell),
+        _ => {}
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(ask(command)).unwrap_or_else(Spoken::from),
-        Err(error) => Spoken::not(Exit::Failed, format!("failed: {error}")),
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Spoken::not(Exit::Failed, format!("failed: {error}")),
+    };
+    if let Command::Complete { words } = command {
+        let names =
+            |kind: &str| runtime.block_on(async { timeout(NAMES_PATIENCE, names(kind)).await.unwrap_or_default() });
+        return completion::complete(self::command(), &words, &names);
+    }
+    runtime.block_on(ask(command)).unwrap_or_else(Spoken::from)
+}
+
+/// For a completion, where nothing is a better answer than a late one.
+async fn names(kind: &str) -> Vec<String> {
+    let asked = async {
+        let connection = zbus::Connection::system().await.ok()?;
+        let status = ManagerProxy::new(&connection).await.ok()?.status().await.ok()?;
+        serde_json::from_str::<Status>(&status).ok()
+    };
+    match (kind, asked.await) {
+        ("group", Some(status)) => status.groups.into_iter().map(|group| group.name).collect(),
+        ("node", Some(status)) => status.nodes.into_iter().map(|node| node.name).collect(),
+        _ => vec![],
     }
 }
 
@@ -161,8 +207,9 @@ async fn ask(command: Command) -> Result<Spoken, CallError> {
         Command::Start { group } => manager.start(&group).await?,
         Command::Clear { group } => manager.clear(&group).await?,
         Command::Reload => manager.reload().await?,
+        Command::Monitor { json } => return monitor::monitor(&connection, json).await,
         // Answered without a daemon, before.
-        Command::Check { files } => return Ok(check::check(&files)),
+        Command::Check { .. } | Command::Completion { .. } | Command::Complete { .. } => return Ok(Spoken::done("")),
     };
     Ok(Spoken::done(text))
 }

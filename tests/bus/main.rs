@@ -5,3 +5,4 @@ mod introspection;
 mod objects;
 mod permissions;
 mod served;
+mod watching;
