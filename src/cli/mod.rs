@@ -1,5 +1,5 @@
 //! `hafailoverctl`: words from the command line, one question to the daemon, an answer for people or (`--json`) programs.
-//! It decides nothing. Names, options and exit codes are those of hafailoverctl(8): programs rely on them.
+//! It decides nothing. Names, options and exit codes are those of hafailoverctl(1): programs rely on them.
 
 mod check;
 mod completion;
