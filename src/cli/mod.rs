@@ -1,6 +1,7 @@
 //! `hafailoverctl`: words from the command line, one question to the daemon, an answer for people or (`--json`) programs.
 //! It decides nothing. Names, options and exit codes are those of hafailoverctl(1): programs rely on them.
 
+mod agent;
 mod check;
 mod completion;
 mod monitor;
@@ -109,6 +110,13 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Everybody may do it: nobody has to be asked for a password.
+    fn only_reads(&self) -> bool {
+        matches!(self, Command::Status { .. } | Command::Why { .. } | Command::Monitor { .. })
+    }
+}
+
 /// Every command with its options, for whoever describes them.
 pub fn command() -> clap::Command {
     Arguments::command()
@@ -176,7 +184,10 @@ fn perform(command: Command) -> Spoken {
             |kind: &str| runtime.block_on(async { timeout(NAMES_PATIENCE, names(kind)).await.unwrap_or_default() });
         return completion::complete(self::command(), &words, &names);
     }
-    runtime.block_on(ask(command)).unwrap_or_else(Spoken::from)
+    let agent = if command.only_reads() { None } else { agent::Agent::start() };
+    let spoken = runtime.block_on(ask(command)).unwrap_or_else(Spoken::from);
+    drop(agent);
+    spoken
 }
 
 /// For a completion, where nothing is a better answer than a late one.

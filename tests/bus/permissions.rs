@@ -204,6 +204,7 @@ async fn whatever_is_not_reading_is_refused_to_others() {
     assert!(methods.len() >= 7, "{methods:?}");
     for method in methods {
         let mut call = Command::new("busctl");
+        call.arg("--allow-interactive-authorization=no");
         call.args([&format!("--address={}", bus.address), "call", "org.hafailover1", "/org/hafailover1"]);
         call.args(["org.hafailover1.Manager", method]).args(arguments(method)).stdin(Stdio::null());
         let (code, out, err) = seen(&run(as_nobody(call)).await);
@@ -215,4 +216,32 @@ async fn whatever_is_not_reading_is_refused_to_others() {
     }
     assert_eq!(daemon.told(), [""; 0]);
     assert!(polkit.asked().iter().all(|asked| asked.flags == 0), "busctl did not allow questions to people");
+}
+
+#[tokio::test]
+async fn on_a_terminal_polkits_own_agent_asks_for_passwords_and_goes_again() {
+    let bus = Bus::start();
+    let daemon = Daemon::start(&bus).await;
+    let _polkit = Polkit::start(&bus, Verdict::Yes, 100).await;
+    // Says how it was called, that it is ready, and how it ends.
+    let agent = "#!/bin/bash\nlog=/tmp/agent-of-$5\ntrap 'echo ended >>$log; exit' TERM\n\
+                 echo \"$@\" >$log\neval \"exec $2>&-\"\nwhile :; do sleep 0.05; done\n";
+    bus.install("pkttyagent", agent);
+    let on_terminal = async |words: &str| {
+        let mut command = Command::new("script");
+        let line = format!("sh -c 'echo pid $$; exec hafailoverctl {words}'");
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("PATH", bus.path());
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address).stdin(Stdio::null());
+        let (code, said, _) = seen(&run(as_nobody(command)).await);
+        let pid = said.lines().find_map(|line| line.trim().strip_prefix("pid ")).expect("it says so").to_owned();
+        let log = std::fs::read_to_string(format!("/tmp/agent-of-{pid}"));
+        drop(std::fs::remove_file(format!("/tmp/agent-of-{pid}")));
+        (code, log.ok().map(|log| log.replace(&pid, "PID")))
+    };
+    assert_eq!(on_terminal("status").await, (Some(0), None), "reading takes no password");
+    let (code, log) = on_terminal("stop web").await;
+    let log = log.expect("an agent was there");
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.starts_with("--notify-fd ") && log.contains(" --fallback --process PID\nended"), "{log}");
+    assert_eq!(daemon.told(), ["stop"]);
 }

@@ -82,6 +82,13 @@ impl Bus {
         command
     }
 
+    /// A program beside `hafailoverctl`, found before others of its name.
+    pub fn install(&self, name: &str, script: &str) {
+        let path = self.directory.join(name);
+        std::fs::write(&path, script).expect("it is ours");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    }
+
     /// Where the shell finds `hafailoverctl`.
     pub fn path(&self) -> String {
         format!("{}:{}", self.directory.display(), std::env::var("PATH").unwrap_or_default())
