@@ -80,7 +80,8 @@ impl Permits {
         // A person may have taken minutes, and who asked for this may have given up meanwhile.
         user(connection, sender).await?;
         let what = call.member().map(ToString::to_string).unwrap_or_default();
-        let on: Vec<String> = details.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+        let mut on: Vec<String> = details.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+        on.sort_unstable();
         desk.note(Level::Notice, format!("user {uid} says {what}{} ({}, {sender})", on.concat(), permission.action()));
         Ok(())
     }
