@@ -48,6 +48,9 @@ fn options(command: &Command) -> Vec<(String, String)> {
 
 /// A command, or the value of an argument that has no name.
 fn places(command: &Command, position: usize, names: Names<'_>) -> Vec<(String, String)> {
+    if command.has_subcommands() && position > 0 {
+        return vec![];
+    }
     if command.has_subcommands() {
         let commands = command.get_subcommands().filter(|command| !command.is_hide_set());
         return commands.map(|command| (command.get_name().to_owned(), about(command.get_about()))).collect();

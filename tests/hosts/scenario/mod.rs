@@ -2,6 +2,7 @@
 
 mod addresses;
 mod calm;
+mod control;
 mod cuts;
 mod deaths;
 mod edges;
@@ -68,6 +69,7 @@ pub fn rows() -> Vec<Row> {
         mistakes::row19_member_cannot_start,
         mistakes::row20_reload_refused,
         calm::row21_small,
+        control::row37_polkit,
     ]);
     rows
 }
