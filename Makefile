@@ -52,6 +52,17 @@ install: all
 	done
 	install -D -m 644 packaging/org.hafailover1.conf \
 		$(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.hafailover1.conf
+	install -D -m 644 packaging/org.hafailover1.policy \
+		$(DESTDIR)$(PREFIX)/share/polkit-1/actions/org.hafailover1.policy
+	for file in packaging/interfaces/*.xml; do \
+		install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/dbus-1/interfaces/$${file##*/} || exit 1; \
+	done
+	install -D -m 644 packaging/completions/hafailoverctl.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/hafailoverctl
+	install -D -m 644 packaging/completions/hafailoverctl.zsh \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_hafailoverctl
+	install -D -m 644 packaging/completions/hafailoverctl.fish \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/hafailoverctl.fish
 	install -D -m 644 packaging/hafailover.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/hafailover.catalog
 	install -D -m 644 packaging/firewalld/hafailover.xml \
 		$(DESTDIR)$(PREFIX)/lib/firewalld/services/hafailover.xml

@@ -44,6 +44,8 @@ pub struct BeatThread {
     /// Rises with every round: shows that this thread lives.
     progress: Arc<AtomicU64>,
     headline: String,
+    /// The host thread knows that the status changed, and has not asked for it yet.
+    change_told: bool,
     usable: Vec<bool>,
     host_moves: HostMoves,
     retry_due: Time,
@@ -81,6 +83,7 @@ impl BeatThread {
             inbox,
             progress,
             headline: String::new(),
+            change_told: false,
             usable,
             host_moves: HostMoves::new(host_moves, now),
             retry_due: now,
@@ -338,6 +341,7 @@ impl BeatThread {
                     }
                 }
                 ToBeat::Status { request } => {
+                    self.change_told = false;
                     let seen: Vec<LinkSeen> = self.edges.links.iter().map(UdpLink::seen).collect();
                     let status = self.heart.status_with(&seen);
                     self.edges.tell(ToHost::Status { request, status: Box::new(status) });
@@ -362,6 +366,7 @@ impl BeatThread {
             let ended: Vec<Event> = actions.into_iter().filter_map(|action| self.edges.perform(action)).collect();
             if changed {
                 self.tell_headline();
+                self.tell_change();
             }
             if ended.is_empty() {
                 return;
@@ -378,6 +383,11 @@ impl BeatThread {
         if headline != self.headline && self.edges.host.try_send(ToHost::Headline(headline.clone())).is_ok() {
             self.headline = headline;
         }
+    }
+
+    /// One word, however much changes; what it is is made only where somebody asks.
+    fn tell_change(&mut self) {
+        self.change_told = self.change_told || self.edges.host.try_send(ToHost::Changed).is_ok();
     }
 }
 

@@ -39,7 +39,7 @@ use systemd::bus::{Signal, Systemd};
 use systemd::notify::{self, Watchdog};
 use tasks::{End, Going};
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
@@ -111,6 +111,7 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
         saver: Saver::start(places, config.clone(), journal.clone()),
         guards: Guards::default(),
         questions: Questions::default(),
+        changed: Arc::default(),
         tasks: JoinSet::new(),
         moves,
         told_stopping: false,
@@ -130,7 +131,8 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
     let keeper = tokio::spawn(systemd.clone().keep_connected());
     let mut server = None;
     if mode == Mode::Normal {
-        server = Some(tokio::spawn(dbus::keep_serving(config, asks, host.journal.clone())));
+        let desk = dbus::Desk::new(config, asks, host.changed.clone());
+        server = Some(tokio::spawn(dbus::keep_serving(desk, host.journal.clone())));
         host.tasks.spawn(tasks::ready(progress.clone(), systemd));
     }
     let life = host.serve(sources, Watchdog::new(progress));
@@ -156,6 +158,8 @@ struct Host {
     recordings: Recordings,
     guards: Guards,
     questions: Questions,
+    /// Wakes whoever shows the status on the bus.
+    changed: Arc<Notify>,
     tasks: JoinSet<End>,
     moves: Arc<AtomicU64>,
     told_stopping: bool,
@@ -260,6 +264,7 @@ impl Host {
             ToHost::Reply { request, answer } => self.questions.reply(request, answer),
             ToHost::Status { request, status } => self.questions.status(request, *status),
             ToHost::Headline(text) => notify::status(&text),
+            ToHost::Changed => self.changed.notify_one(),
             // The loop ends on it before it comes here.
             ToHost::Exit => {}
         }

@@ -9,7 +9,7 @@ set -eu
 
 suite=${1:-bookworm}
 cache=${HAFAILOVER_LAB_CACHE:-/var/cache/hafailover-lab}
-packages="systemd systemd-sysv dbus nginx-light iproute2 procps kmod util-linux less"
+packages="systemd systemd-sysv dbus nginx-light iproute2 procps kmod util-linux less polkitd"
 
 name=$suite-$(sha256sum "$0" | cut -c1-12)
 root=$cache/$name

@@ -15,8 +15,8 @@ const BOOT: BootId = BootId(1);
 struct Rig {
     thread: BeatThread,
     /// The host thread's ends.
-    _orders: Receiver<ToHost>,
-    _beat: Beat,
+    orders: Receiver<ToHost>,
+    beat: Beat,
     moves: Arc<AtomicU64>,
     _places: TempPlaces,
 }
@@ -29,7 +29,7 @@ fn rig(name: &str, config: Config, held: &[Held]) -> Rig {
     let (beat, inbox) = beat_channel().unwrap();
     let moves = Arc::new(AtomicU64::new(0));
     let thread = BeatThread::new(heart, edges, inbox, Arc::default(), moves.clone());
-    Rig { thread, _orders: orders, _beat: beat, moves, _places: places }
+    Rig { thread, orders, beat, moves, _places: places }
 }
 
 #[test]
@@ -186,4 +186,25 @@ fn what_is_of_another_cluster_or_our_own_is_no_news() {
     thread.edges.links[0] = UdpLink::new(&shared, NodeId(0));
     assert!(!news(thread, &own));
     assert_eq!((thread.edges.links[0].counters().dropped_replay, thread.edges.links[0].counters().own), (0, 1));
+}
+
+#[test]
+fn a_change_is_one_word_to_the_host_thread_until_it_asks_what_it_is() {
+    use crate::cluster::{Command, RequestId};
+    use crate::config::model::GroupId;
+    let mut rig = rig("beat-change", config(&["alpha"]), &[]);
+    let clear = |rig: &mut Rig| {
+        let command = Command::Clear { group: GroupId(0) };
+        rig.beat.send(ToBeat::Event(Event::Command { request: RequestId(1), command }));
+        rig.thread.drain(Ready { inbox: true, ..Ready::default() }, clock::now());
+        rig.thread.act();
+        let orders = std::iter::from_fn(|| rig.orders.try_recv().ok());
+        orders.filter(|order| matches!(order, ToHost::Changed)).count()
+    };
+    assert_eq!(clear(&mut rig), 1);
+    assert_eq!(clear(&mut rig), 0, "the host thread knows");
+    rig.beat.send(ToBeat::Status { request: RequestId(2) });
+    assert_eq!(clear(&mut rig), 1, "the answer to its question was before this");
+    rig.thread.act();
+    assert!(rig.orders.try_recv().is_err(), "nothing changed, nothing is said");
 }

@@ -14,7 +14,7 @@ It is started by systemd: systemctl start hafailover
   --version       print the version
   --help          print this
 
-See hafailoverd(8), hafailover.toml(5), hafailoverctl(8).
+See hafailoverd(8), hafailover.toml(5), hafailoverctl(1).
 ";
 
 fn main() -> ExitCode {

@@ -1,7 +1,10 @@
 //! `hafailoverctl`: words from the command line, one question to the daemon, an answer for people or (`--json`) programs.
-//! It decides nothing. Names, options and exit codes are those of hafailoverctl(8): programs rely on them.
+//! It decides nothing. Names, options and exit codes are those of hafailoverctl(1): programs rely on them.
 
+mod agent;
 mod check;
+mod completion;
+mod monitor;
 mod replay;
 mod status;
 
@@ -10,6 +13,11 @@ use crate::dbus::client::{CallError, ManagerProxy};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A shell that completes a word waits for it.
+const NAMES_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -80,6 +88,12 @@ enum Command {
     Start { group: String },
     /// Forget that a group failed on nodes, so that they may try again
     Clear { group: String },
+    /// Show what changes, until interrupted: on a terminal the status, elsewhere one line per change
+    Monitor {
+        /// As lines of JSON, one object per change
+        #[arg(long)]
+        json: bool,
+    },
     /// Read the configuration again: new keys are taken, the rest waits for a restart
     Reload,
     /// Record what the daemon hears and decides, for `replay`
@@ -94,6 +108,27 @@ enum Command {
         /// In place of this host's own: a directory for /etc/hafailover, or files by their names
         files: Vec<PathBuf>,
     },
+    /// Print the completion script for a shell
+    Completion { shell: completion::Shell },
+    /// For completion scripts: what may come next
+    #[command(hide = true)]
+    Complete {
+        #[arg(allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+}
+
+impl Command {
+    /// Everybody may do it: nobody has to be asked for a password.
+    fn only_reads(&self) -> bool {
+        let reads_records = matches!(self, Command::Record { what: RecordWord::Status });
+        reads_records || matches!(self, Command::Status { .. } | Command::Why { .. } | Command::Monitor { .. })
+    }
+}
+
+/// Every command with its options, for whoever describes them.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -114,8 +149,7 @@ impl RecordWord {
 }
 
 /// Commands whose names and meaning are fixed and that a later version brings; refused rather than unknown.
-const NOT_BUILT_YET: [&str; 12] = [
-    "monitor",
+const NOT_BUILT_YET: [&str; 11] = [
     "standby",
     "takeover",
     "online",
@@ -157,20 +191,43 @@ fn not_built_yet(words: &[String]) -> Option<String> {
 }
 
 fn parse(words: Vec<String>) -> Result<Command, clap::Error> {
-    let matches = Arguments::command().try_get_matches_from(words)?;
+    let matches = command().try_get_matches_from(words)?;
     Ok(Arguments::from_arg_matches(&matches)?.command)
 }
 
 fn perform(command: Command) -> Spoken {
-    match &command {
-        Command::Check { files } => return check::check(files),
-        Command::Replay(asked) => return replay::run(asked),
+    match command {
+        Command::Check { files } => return check::check(&files),
+        Command::Replay(asked) => return replay::run(&asked),
+        Command::Completion { shell } => return completion::script(shell),
         _ => {}
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(ask(command)).unwrap_or_else(Spoken::from),
-        Err(error) => Spoken::not(Exit::Failed, format!("failed: {error}")),
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Spoken::not(Exit::Failed, format!("failed: {error}")),
+    };
+    if let Command::Complete { words } = command {
+        let names =
+            |kind: &str| runtime.block_on(async { timeout(NAMES_PATIENCE, names(kind)).await.unwrap_or_default() });
+        return completion::complete(self::command(), &words, &names);
+    }
+    let agent = if command.only_reads() { None } else { agent::Agent::start() };
+    let spoken = runtime.block_on(ask(command)).unwrap_or_else(Spoken::from);
+    drop(agent);
+    spoken
+}
+
+/// For a completion, where nothing is a better answer than a late one.
+async fn names(kind: &str) -> Vec<String> {
+    let asked = async {
+        let connection = zbus::Connection::system().await.ok()?;
+        let status = ManagerProxy::new(&connection).await.ok()?.status().await.ok()?;
+        serde_json::from_str::<Status>(&status).ok()
+    };
+    match (kind, asked.await) {
+        ("group", Some(status)) => status.groups.into_iter().map(|group| group.name).collect(),
+        ("node", Some(status)) => status.nodes.into_iter().map(|node| node.name).collect(),
+        _ => vec![],
     }
 }
 
@@ -189,9 +246,11 @@ async fn ask(command: Command) -> Result<Spoken, CallError> {
         Command::Clear { group } => manager.clear(&group).await?,
         Command::Reload => manager.reload().await?,
         Command::Record { what } => manager.record(what.text()).await?,
+        Command::Monitor { json } => return monitor::monitor(&connection, json).await,
         // Answered without a daemon, before.
-        Command::Replay(asked) => return Ok(replay::run(&asked)),
-        Command::Check { files } => return Ok(check::check(&files)),
+        Command::Check { .. } | Command::Replay(_) | Command::Completion { .. } | Command::Complete { .. } => {
+            return Ok(Spoken::done(""));
+        }
     };
     Ok(Spoken::done(text))
 }

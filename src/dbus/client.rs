@@ -11,12 +11,17 @@ use std::time::Duration;
 pub trait Manager {
     fn status(&self) -> zbus::Result<String>;
     fn why(&self, group: &str) -> zbus::Result<String>;
-    #[zbus(name = "Move")]
+    #[zbus(name = "Move", allow_interactive_auth)]
     fn move_group(&self, group: &str, node: &str) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn stop(&self, group: &str) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn start(&self, group: &str) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn clear(&self, group: &str) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn reload(&self) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn record(&self, word: &str) -> zbus::Result<String>;
 }
 
@@ -66,7 +71,7 @@ fn sort(name: &str, text: String) -> CallError {
     let remedy = "start it with `systemctl start hafailover`";
     if let Some(own) = name.strip_prefix(ERROR_PREFIX) {
         return match own.trim_start_matches('.') {
-            "Refused" | "UnknownGroup" | "UnknownNode" => CallError::Refused(text),
+            "Refused" | "NotAuthorized" | "UnknownGroup" | "UnknownNode" => CallError::Refused(text),
             _ => CallError::Failed(text),
         };
     }
@@ -74,7 +79,7 @@ fn sort(name: &str, text: String) -> CallError {
         "ServiceUnknown" | "NameHasNoOwner" => {
             CallError::NoDaemon(format!("hafailoverd does not run (nobody has the name {NAME}): {remedy}"))
         }
-        "AccessDenied" => CallError::Refused("only root may do this".into()),
+        "AccessDenied" => CallError::Refused(format!("the bus does not let this pass: {text}")),
         "NoReply" | "Disconnected" => CallError::Failed("hafailoverd ended before it answered".into()),
         _ => CallError::Failed(format!("{name}: {text}")),
     }
@@ -88,6 +93,7 @@ mod tests {
     fn errors_are_told_apart() {
         let sorted = |name: &str| sort(name, "why".into());
         assert_eq!(sorted("org.hafailover1.Error.Refused"), CallError::Refused("why".into()));
+        assert_eq!(sorted("org.hafailover1.Error.NotAuthorized"), CallError::Refused("why".into()));
         assert_eq!(sorted("org.hafailover1.Error.UnknownGroup"), CallError::Refused("why".into()));
         assert_eq!(sorted("org.hafailover1.Error.Failed"), CallError::Failed("why".into()));
         assert_eq!(sorted("org.hafailover1.Error.NotAnswering"), CallError::Failed("why".into()));

@@ -1,10 +1,18 @@
 //! `org.hafailover1` on the system bus: the server in the daemon, the client in `hafailoverctl`.
-//! The bus policy lets only root speak to it.
+//! Everybody may read; who may change something is asked of polkit, unless it is root.
 
 pub mod client;
+mod desk;
+mod error;
+pub(crate) mod news;
+mod objects;
+pub mod path;
+pub mod permission;
+mod publish;
 mod server;
 
-pub use server::{explain, keep_serving, serve_on};
+pub use desk::Desk;
+pub use server::{Served, explain, keep_serving, serve_on};
 
 pub const NAME: &str = "org.hafailover1";
 pub const PATH: &str = "/org/hafailover1";

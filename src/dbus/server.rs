@@ -1,54 +1,37 @@
-//! `org.hafailover1.Manager`, served. It turns calls into questions and answers into replies or errors that say why.
+//! `org.hafailover1`, served: the manager's methods, properties and signals, and the name on the bus. A method asks for its
+//! permission and puts one question; the comments here are part of the introspection.
 
+use super::desk::Desk;
+use super::error::Error;
+use super::objects::Mirror;
+use super::permission::{Permission, Permits};
+use super::publish::Publisher;
 use super::{NAME, PATH};
-use crate::cluster::status::{GroupStatus, Status};
-use crate::cluster::{Answer, Command};
-use crate::config::model::{Config, GroupId, NodeId};
-use crate::host::questions::Question;
+use crate::cluster::Command;
+use crate::cluster::status::GroupStatus;
 use crate::host::recording::RecordWord;
 use crate::journal::{JournalHandle, Level};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use zbus::Connection;
+use zbus::fdo::ObjectManager;
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
 
-/// A status is read off, no more.
-const STATUS_PATIENCE: Duration = Duration::from_secs(3);
-/// Reading files again.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(20);
-/// A command ends with the groups' own timeouts; this is for everything around them.
-const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(2);
 
-struct Manager {
-    config: Arc<Config>,
-    questions: mpsc::Sender<Question>,
-}
-
-#[derive(Debug, zbus::DBusError)]
-#[zbus(prefix = "org.hafailover1.Error")]
-enum Error {
-    #[zbus(error)]
-    Bus(zbus::Error),
-    /// Not done, for a reason that stands in the text.
-    Refused(String),
-    /// Tried, in vain.
-    Failed(String),
-    UnknownGroup(String),
-    UnknownNode(String),
-    /// The daemon is there, but its heart does not answer.
-    NotAnswering(String),
-}
-
 /// Serves as long as it is not aborted; takes the name again when the bus was away.
-pub async fn keep_serving(config: Arc<Config>, questions: mpsc::Sender<Question>, journal: JournalHandle) {
+pub async fn keep_serving(desk: Desk, journal: JournalHandle) {
+    let desk = Arc::new(desk.with_journal(journal.clone()));
     let mut complained = false;
     loop {
-        let bus = zbus::connection::Builder::system();
-        match serve_on(bus, config.clone(), questions.clone()).await {
-            Ok(connection) => {
+        match serve_on(zbus::connection::Builder::system(), desk.clone()).await {
+            Ok(served) => {
                 complained = false;
-                connection.closed().await;
+                served.connection.closed().await;
             }
             Err(error) if !complained => {
                 complained = true;
@@ -62,120 +45,227 @@ pub async fn keep_serving(config: Arc<Config>, questions: mpsc::Sender<Question>
     }
 }
 
-/// Serves on one connection, as long as that lives.
-pub async fn serve_on(
-    bus: zbus::connection::Builder<'_>,
-    config: Arc<Config>,
-    questions: mpsc::Sender<Question>,
-) -> zbus::Result<zbus::Connection> {
-    bus.serve_at(PATH, Manager { config, questions }).name(NAME).build().await
+/// The service on one connection; ends when dropped.
+#[derive(Debug)]
+pub struct Served {
+    pub connection: Connection,
+    publisher: JoinHandle<()>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.publisher.abort();
+    }
+}
+
+/// Serves on one connection, as long as that lives. Objects are there before the name is.
+pub async fn serve_on(bus: zbus::connection::Builder<'_>, desk: Arc<Desk>) -> zbus::Result<Served> {
+    let mirror = Mirror::nothing();
+    let manager = Manager { desk: desk.clone(), permits: Permits::default(), mirror: mirror.clone() };
+    let connection = bus.serve_at(PATH, ObjectManager).serve_at(PATH, manager).build().await?;
+    let mut publisher = Publisher::new(connection.clone(), desk, mirror);
+    publisher.publish().await?;
+    connection.request_name(NAME).await?;
+    let publisher = tokio::spawn(async move { publisher.run().await });
+    Ok(Served { connection, publisher })
+}
+
+pub(super) struct Manager {
+    desk: Arc<Desk>,
+    permits: Permits,
+    mirror: Mirror,
 }
 
 #[zbus::interface(name = "org.hafailover1.Manager")]
 impl Manager {
-    /// JSON, with a `schema` that counts.
+    /// All there is to know, as JSON with a schema version. Anybody may ask.
+    #[zbus(out_args("json"))]
     async fn status(&self) -> Result<String, Error> {
-        let status = self.ask_status().await?;
-        serde_json::to_string(&status).map_err(|error| Error::Failed(format!("the status cannot be written: {error}")))
+        let status = self.desk.status().await?;
+        serde_json::to_string(&*status).map_err(|error| Error::Failed(format!("the status cannot be written: {error}")))
     }
 
+    /// Why the group is where it is: one sentence, then the chain of reasons. Anybody may ask.
+    #[zbus(out_args("text"))]
     async fn why(&self, group: &str) -> Result<String, Error> {
-        self.group(group)?;
-        let status = self.ask_status().await?;
+        self.desk.group(group)?;
+        let status = self.desk.status().await?;
         let found = status.groups.iter().find(|status| status.name == group);
         found.map(explain).ok_or_else(|| Error::Failed(format!("nothing is known of group {group} yet")))
     }
 
-    #[zbus(name = "Move")]
-    async fn move_group(&self, group: &str, node: &str) -> Result<String, Error> {
-        let command = Command::Move { group: self.group(group)?, to: self.node(node)? };
-        self.command(command).await
+    /// Hands the group over to a node, and answers when it runs there. To be said on its owner. Takes manage-groups.
+    #[zbus(name = "Move", out_args("text"))]
+    async fn move_group(
+        &self,
+        group: &str,
+        node: &str,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<String, Error> {
+        let command = Command::Move { group: self.desk.group(group)?, to: self.desk.node(node)? };
+        self.may(bus, &call, Permission::ManageGroups, &[("group", group), ("node", node)]).await?;
+        self.desk.command(command).await
     }
 
-    async fn stop(&self, group: &str) -> Result<String, Error> {
-        self.command(Command::Stop { group: self.group(group)? }).await
+    /// Stops the group everywhere until Start, and answers when it is stopped. Takes manage-groups.
+    #[zbus(out_args("text"))]
+    async fn stop(
+        &self,
+        group: &str,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<String, Error> {
+        let command = Command::Stop { group: self.desk.group(group)? };
+        self.may(bus, &call, Permission::ManageGroups, &[("group", group)]).await?;
+        self.desk.command(command).await
     }
 
-    async fn start(&self, group: &str) -> Result<String, Error> {
-        self.command(Command::Start { group: self.group(group)? }).await
+    /// Lets the group run again, and answers when it does. Takes manage-groups.
+    #[zbus(out_args("text"))]
+    async fn start(
+        &self,
+        group: &str,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<String, Error> {
+        let command = Command::Start { group: self.desk.group(group)? };
+        self.may(bus, &call, Permission::ManageGroups, &[("group", group)]).await?;
+        self.desk.command(command).await
     }
 
-    async fn clear(&self, group: &str) -> Result<String, Error> {
-        self.command(Command::Clear { group: self.group(group)? }).await
+    /// Forgets that the group failed on nodes, so that they may try it again. Takes manage-groups.
+    #[zbus(out_args("text"))]
+    async fn clear(
+        &self,
+        group: &str,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<String, Error> {
+        let command = Command::Clear { group: self.desk.group(group)? };
+        self.may(bus, &call, Permission::ManageGroups, &[("group", group)]).await?;
+        self.desk.command(command).await
     }
 
-    async fn reload(&self) -> Result<String, Error> {
-        self.ask(RELOAD_PATIENCE, Question::Reload).await.and_then(reply)
+    /// Reads the configuration again and tells what follows from it. Takes reload.
+    #[zbus(out_args("text"))]
+    async fn reload(
+        &self,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<String, Error> {
+        self.may(bus, &call, Permission::Reload, &[]).await?;
+        self.desk.reload().await
     }
 
-    /// `on`, `off` or `status`.
-    async fn record(&self, word: &str) -> Result<String, Error> {
+    /// Records what the daemon hears and decides, for a replay: `on`, `off`, or `status`, which only asks. Takes manage-node.
+    #[zbus(out_args("text"))]
+    async fn record(
+        &self,
+        word: &str,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<String, Error> {
         let word = match word {
             "on" => RecordWord::On,
             "off" => RecordWord::Off,
-            "status" => RecordWord::Status,
+            "status" => return self.desk.record(RecordWord::Status).await,
             other => return Err(Error::Refused(format!("record takes on, off or status, not \"{other}\""))),
         };
-        self.ask(RELOAD_PATIENCE, |answer| Question::Record(word, answer)).await.and_then(reply)
+        self.may(bus, &call, Permission::ManageNode, &[]).await?;
+        self.desk.record(word).await
     }
+
+    /// The cluster's name.
+    #[zbus(property)]
+    fn cluster(&self) -> String {
+        self.mirror.status().cluster.clone()
+    }
+
+    /// The node that answers.
+    #[zbus(property)]
+    fn node(&self) -> String {
+        self.mirror.status().node.clone()
+    }
+
+    /// Of the daemon that answers.
+    #[zbus(property)]
+    fn version(&self) -> String {
+        self.mirror.status().version.clone()
+    }
+
+    /// The node that answers is joining, joined or leaving.
+    #[zbus(property)]
+    fn state(&self) -> String {
+        self.mirror.status().state.clone()
+    }
+
+    /// Whole sentences on what needs attention; empty when all is well.
+    #[zbus(property)]
+    fn attention(&self) -> Vec<String> {
+        self.mirror.status().attention.clone()
+    }
+
+    /// The node that answers joins or leaves.
+    #[zbus(signal)]
+    pub(super) async fn local_state_changed(to: &SignalEmitter<'_>, state: &str, before: &str) -> zbus::Result<()>;
+
+    /// Another node owns the group, or none (an empty name), as far as the node that tells it knows.
+    #[zbus(signal)]
+    pub(super) async fn group_owner_changed(
+        to: &SignalEmitter<'_>,
+        group: &str,
+        owner: &str,
+        before: &str,
+    ) -> zbus::Result<()>;
+
+    /// The state of the group on the node that tells it.
+    #[zbus(signal)]
+    pub(super) async fn group_state_changed(
+        to: &SignalEmitter<'_>,
+        group: &str,
+        state: &str,
+        before: &str,
+    ) -> zbus::Result<()>;
+
+    /// What is heard of a node.
+    #[zbus(signal)]
+    pub(super) async fn node_state_changed(
+        to: &SignalEmitter<'_>,
+        node: &str,
+        state: &str,
+        before: &str,
+    ) -> zbus::Result<()>;
+
+    /// A link is usable, silent or unusable.
+    #[zbus(signal)]
+    pub(super) async fn link_state_changed(
+        to: &SignalEmitter<'_>,
+        link: &str,
+        state: &str,
+        before: &str,
+    ) -> zbus::Result<()>;
+
+    /// Something needs attention: a sentence that was not in Attention before.
+    #[zbus(signal)]
+    pub(super) async fn alarm(to: &SignalEmitter<'_>, text: &str) -> zbus::Result<()>;
+
+    /// What an alarm told is over.
+    #[zbus(signal)]
+    pub(super) async fn alarm_over(to: &SignalEmitter<'_>, text: &str) -> zbus::Result<()>;
 }
 
 impl Manager {
-    async fn ask_status(&self) -> Result<Status, Error> {
-        self.ask(STATUS_PATIENCE, Question::Status).await
-    }
-
-    async fn command(&self, command: Command) -> Result<String, Error> {
-        let longest = |time: fn(&crate::config::model::GroupConfig) -> Duration| {
-            self.config.groups.iter().map(time).max().unwrap_or_default()
-        };
-        let patience = COMMAND_PATIENCE + longest(|group| group.timeout_start) + longest(|group| group.timeout_stop);
-        self.ask(patience, |answer| Question::Command(command, answer)).await.and_then(reply)
-    }
-
-    async fn ask<T>(
+    /// Every method that changes something says this first.
+    async fn may(
         &self,
-        patience: Duration,
-        question: impl FnOnce(oneshot::Sender<T>) -> Question,
-    ) -> Result<T, Error> {
-        let (answer, answered) = oneshot::channel();
-        let exchange = async {
-            self.questions.send(question(answer)).await.ok()?;
-            answered.await.ok()
-        };
-        match timeout(patience, exchange).await {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(Error::NotAnswering("the daemon is about to end; try again in a moment".into())),
-            Err(_) => Err(Error::NotAnswering(format!(
-                "no answer within {patience:?}; see `journalctl -u hafailover` for what it is busy with"
-            ))),
-        }
-    }
-
-    fn group(&self, name: &str) -> Result<GroupId, Error> {
-        self.config.find_group(name).ok_or_else(|| {
-            Error::UnknownGroup(unknown("group", name, self.config.groups.iter().map(|group| &group.name)))
-        })
-    }
-
-    fn node(&self, name: &str) -> Result<NodeId, Error> {
-        self.config
-            .find_node(name)
-            .ok_or_else(|| Error::UnknownNode(unknown("node", name, self.config.nodes.iter().map(|node| &node.name))))
-    }
-}
-
-fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    let known: Vec<&str> = known.map(String::as_str).collect();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    format!("there is no {kind} \"{name}\" in the running configuration; there is: {known}")
-}
-
-fn reply(answer: Answer) -> Result<String, Error> {
-    match answer {
-        Answer::Done(text) => Ok(text),
-        Answer::Failed(text) => Err(Error::Failed(text)),
-        Answer::Refused(text) => Err(Error::Refused(text)),
+        bus: &Connection,
+        call: &Header<'_>,
+        permission: Permission,
+        details: &[(&str, &str)],
+    ) -> Result<(), Error> {
+        let details: HashMap<&str, &str> = details.iter().copied().collect();
+        self.permits.ask(&self.desk, bus, call, permission, &details).await
     }
 }
 
@@ -188,54 +278,12 @@ pub fn explain(group: &GroupStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::held::tests::config;
-
-    fn manager() -> (Manager, mpsc::Receiver<Question>) {
-        let (questions, asked) = mpsc::channel(1);
-        (Manager { config: Arc::new(config(&["alpha", "beta"])), questions }, asked)
-    }
-
-    #[test]
-    fn unknown_names_are_refused_with_the_known_ones() {
-        let (manager, _asked) = manager();
-        assert_eq!(manager.group("web").unwrap(), GroupId(1));
-        let Err(Error::UnknownGroup(text)) = manager.group("wbe") else { panic!() };
-        assert_eq!(text, "there is no group \"wbe\" in the running configuration; there is: db, web");
-        let Err(Error::UnknownNode(text)) = manager.node("gamma") else { panic!() };
-        assert!(text.ends_with("alpha, beta"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn an_answer_comes_back_and_a_daemon_that_ends_is_said() {
-        let (manager, mut asked) = manager();
-        let answers = async {
-            match asked.recv().await {
-                Some(Question::Command(Command::Move { group: GroupId(1), to: NodeId(1) }, answer)) => {
-                    answer.send(Answer::Refused("beta is banned".into())).unwrap();
-                }
-                other => panic!("{other:?}"),
-            }
-        };
-        let (moved, ()) = tokio::join!(manager.move_group("web", "beta"), answers);
-        assert!(matches!(moved, Err(Error::Refused(text)) if text == "beta is banned"));
-        drop(asked);
-        assert!(matches!(manager.status().await, Err(Error::NotAnswering(_))));
-    }
 
     #[test]
     fn why_tells_the_chain_of_reasons() {
-        let group = GroupStatus {
-            name: "web".into(),
-            owner: None,
-            epoch: 3,
-            state: "blocked".into(),
-            why: "blocked: 10.0.0.77 answers".into(),
-            reasons: vec!["beta is silent".into(), "10.0.0.77 answers from 02:00".into()],
-            addresses: vec![],
-            members: vec![],
-            banned: None,
-            stopped_by_operator: false,
-        };
+        let mut group = super::super::news::tests::status().groups.remove(0);
+        group.why = "blocked: 10.0.0.77 answers".into();
+        group.reasons = vec!["beta is silent".into(), "10.0.0.77 answers from 02:00".into()];
         let text = "group web: blocked: 10.0.0.77 answers\n  - beta is silent\n  - 10.0.0.77 answers from 02:00";
         assert_eq!(explain(&group), text);
     }

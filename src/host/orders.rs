@@ -43,6 +43,8 @@ pub enum ToHost {
     },
     /// One line for `STATUS=`, when it changed.
     Headline(String),
+    /// Something in the status may have changed since it was told last. Said once, until it is asked for.
+    Changed,
     /// The heart is done: end the process with success.
     Exit,
 }

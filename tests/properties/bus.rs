@@ -2,7 +2,7 @@
 
 use hafailover::cluster::Answer;
 use hafailover::config::model::Config;
-use hafailover::dbus::serve_on;
+use hafailover::dbus::{Desk, serve_on};
 use hafailover::host::questions::Question;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -161,7 +161,8 @@ fn every_call_is_answered_and_the_daemon_goes_on() {
     let (served, caller) = runtime.block_on(async {
         tokio::spawn(answer(questions));
         let config: Arc<Config> = Arc::new(crate::holds::sound_config());
-        let served = serve_on(bus.builder(), config, asks).await.expect("the name is free");
+        let served =
+            serve_on(bus.builder(), Arc::new(Desk::new(config, asks, Arc::default()))).await.expect("the name is free");
         (served, bus.builder().build().await.expect("a second connection"))
     });
     let outcome = TestRunner::new(crate::configuration::few()).run(&call(), |call| {

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod calm;
+mod control;
 mod cuts;
 mod deaths;
 mod edges;
@@ -78,6 +79,7 @@ pub fn rows() -> Vec<Row> {
         recording::row40_recording,
         nobus::row41_without_a_bus,
         nobus::row41_foreign_events,
+        control::row37_polkit,
     ]);
     rows
 }

@@ -1,0 +1,279 @@
+//! `hafailoverctl monitor`: on a terminal the status, drawn anew when something changed; elsewhere one line per change.
+//! It runs until it is interrupted or nobody reads it any more.
+
+use super::{Exit, Spoken, status};
+use crate::cluster::Status;
+use crate::dbus::client::{CallError, ManagerProxy};
+use crate::dbus::{NAME, PATH};
+use futures_core::Stream;
+use std::future::poll_fn;
+use std::io::{self, IsTerminal, Write};
+use std::pin::Pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::{Instant, sleep_until};
+use zbus::message::Type;
+use zbus::{Connection, MatchRule, Message, MessageStream};
+
+/// Ages on the screen grow old by themselves.
+const REDRAW: Duration = Duration::from_secs(2);
+/// What changes together is drawn together.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Home, and forget what was below; lines are ended one by one, so that nothing flickers.
+const HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K\n";
+const CLEAR_BELOW: &str = "\x1b[J";
+
+pub(super) async fn monitor(bus: &Connection, json: bool) -> Result<Spoken, CallError> {
+    let manager = ManagerProxy::new(bus).await?;
+    let mut signals = Signals::subscribe(bus).await?;
+    // Before anything is shown: without a daemon there is nothing to watch.
+    let first = manager.status().await?;
+    let ended = match io::stdout().is_terminal() && !json {
+        true => draw(&manager, &mut signals).await,
+        false => tell(&manager, &mut signals, json, &first).await,
+    };
+    match ended {
+        Ok(()) => Ok(Spoken::done("")),
+        // Whoever closed the pipe has read what they wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Spoken::done("")),
+        Err(error) => Ok(Spoken::not(Exit::Failed, format!("failed: nothing can be written: {error}"))),
+    }
+}
+
+/// All that the manager signals, and the coming and going of its name.
+struct Signals {
+    manager: MessageStream,
+    name: MessageStream,
+}
+
+impl Signals {
+    async fn subscribe(bus: &Connection) -> zbus::Result<Signals> {
+        let manager = MatchRule::builder().msg_type(Type::Signal).sender(NAME).path(PATH).build()?;
+        let name = MatchRule::builder()
+            .msg_type(Type::Signal)
+            .sender("org.freedesktop.DBus")
+            .member("NameOwnerChanged")
+            .arg(0, NAME)
+            .build()?;
+        Ok(Signals {
+            manager: MessageStream::for_match_rule(manager, bus, None).await?,
+            name: MessageStream::for_match_rule(name, bus, None).await?,
+        })
+    }
+
+    /// The next signal; none when the bus is gone.
+    async fn next(&mut self) -> Option<Message> {
+        tokio::select! {
+            biased;
+            message = next(&mut self.manager) => message,
+            message = next(&mut self.name) => message,
+        }
+    }
+}
+
+async fn next(stream: &mut MessageStream) -> Option<Message> {
+    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await?.ok()
+}
+
+async fn draw(manager: &ManagerProxy<'_>, signals: &mut Signals) -> io::Result<()> {
+    write!(io::stdout(), "\x1b[2J")?;
+    loop {
+        let text = match manager.status().await {
+            Ok(json) => match serde_json::from_str::<Status>(&json) {
+                Ok(status) => status::table(&status),
+                Err(error) => format!("the daemon's status cannot be read: {error}"),
+            },
+            Err(error) => match CallError::from(error) {
+                CallError::Refused(text) | CallError::Failed(text) | CallError::NoDaemon(text) => text,
+            },
+        };
+        write!(io::stdout(), "{}", screen(&text))?;
+        io::stdout().flush()?;
+        let later = Instant::now() + REDRAW;
+        tokio::select! {
+            signal = signals.next() => if signal.is_none() { return Ok(()) },
+            () = sleep_until(later) => continue,
+        }
+        tokio::time::sleep(SETTLE).await;
+        // Those that came meanwhile are drawn with it.
+        while let Ok(Some(_)) = tokio::time::timeout(Duration::ZERO, signals.next()).await {}
+    }
+}
+
+fn screen(text: &str) -> String {
+    let lines: String = text.lines().map(|line| format!("{line}{CLEAR_LINE}")).collect();
+    format!("{HOME}{lines}{CLEAR_BELOW}")
+}
+
+/// Lines, one per change. As JSON each is an object: when, what (the signal's name) and its words.
+async fn tell(manager: &ManagerProxy<'_>, signals: &mut Signals, json: bool, first: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    begin(&mut out, first, json)?;
+    while let Some(signal) = signals.next().await {
+        let Some(event) = Event::read(&signal) else { continue };
+        writeln!(out, "{}", event.line(&now(), json))?;
+        if event.what == "DaemonStarted"
+            && let Ok(status) = manager.status().await
+        {
+            begin(&mut out, &status, json)?;
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// How things stand, in the form of changes: whoever reads on needs to know what they change.
+fn begin(out: &mut impl Write, status: &str, json: bool) -> io::Result<()> {
+    // A daemon of another version may say it in another way; what it signals is told all the same.
+    let Ok(status) = serde_json::from_str::<Status>(status) else { return Ok(()) };
+    let event = |what: &str, words: &[&str]| Event {
+        what: what.to_owned(),
+        words: words.iter().map(|word| (*word).to_owned()).collect(),
+    };
+    let groups = status
+        .groups
+        .iter()
+        .map(|group| event("GroupOwner", &[&group.name, group.owner.as_deref().unwrap_or_default(), &group.why]));
+    let alarms = status.attention.iter().map(|text| event("Alarm", &[text]));
+    let time = now();
+    groups.chain(alarms).try_for_each(|event| writeln!(out, "{}", event.line(&time, json)))?;
+    out.flush()
+}
+
+/// A signal by its name, and what it carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Event {
+    what: String,
+    words: Vec<String>,
+}
+
+impl Event {
+    /// None for what is no change of its own: properties are told by the signals beside them.
+    fn read(message: &Message) -> Option<Event> {
+        let header = message.header();
+        let what = header.member()?.to_string();
+        let body = message.body();
+        if what == "NameOwnerChanged" {
+            let (_, _, new): (String, String, String) = body.deserialize().ok()?;
+            let what = if new.is_empty() { "DaemonEnded" } else { "DaemonStarted" };
+            return Some(Event { what: what.into(), words: vec![] });
+        }
+        if header.interface()?.as_str() != "org.hafailover1.Manager" {
+            return None;
+        }
+        let words = match body.signature().to_string_no_parens().as_str() {
+            "s" => vec![body.deserialize::<String>().ok()?],
+            "ss" => body.deserialize::<(String, String)>().ok().map(|(one, two)| vec![one, two])?,
+            "sss" => body.deserialize::<(String, String, String)>().ok().map(|(a, b, c)| vec![a, b, c])?,
+            _ => vec![],
+        };
+        Some(Event { what, words })
+    }
+
+    fn line(&self, time: &str, json: bool) -> String {
+        if json {
+            let schema = crate::cluster::status::SCHEMA;
+            return serde_json::json!({"schema": schema, "time": time, "event": self.what, "words": self.words})
+                .to_string();
+        }
+        format!("{time} {}", self.prose())
+    }
+
+    fn prose(&self) -> String {
+        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        match (self.what.as_str(), &words[..]) {
+            ("GroupOwner", [group, owner, why]) => format!("group {group}: owner {} ({why})", some(owner)),
+            ("GroupOwnerChanged", [group, owner, before]) => {
+                format!("group {group}: owner {}, was {}", some(owner), some(before))
+            }
+            ("GroupStateChanged", [group, state, before]) => format!("group {group}: {state} here, was {before}"),
+            ("NodeStateChanged", [node, state, before]) => format!("node {node}: {state}, was {before}"),
+            ("LinkStateChanged", [link, state, before]) => format!("link {link}: {state}, was {before}"),
+            ("LocalStateChanged", [state, before]) => format!("this node: {state}, was {before}"),
+            ("Alarm", [text]) => format!("needs attention: {text}"),
+            ("AlarmOver", [text]) => format!("is over: {text}"),
+            ("DaemonEnded", _) => "hafailoverd ended here".to_owned(),
+            ("DaemonStarted", _) => "hafailoverd runs here".to_owned(),
+            // Of a later daemon.
+            (what, words) => format!("{what} {}", words.join(" ")).trim_end().to_owned(),
+        }
+    }
+}
+
+/// An owner, or that there is none.
+fn some(owner: &str) -> &str {
+    if owner.is_empty() { "nobody" } else { owner }
+}
+
+/// As RFC 3339, in UTC: it sorts, and reads alike on every node.
+fn now() -> String {
+    time(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn time(since_1970: Duration) -> String {
+    let seconds = since_1970.as_secs();
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    let millis = since_1970.subsec_millis();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+/// Days since 1970 in the calendar, counted in years that begin in March: a leap day is their last.
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(what: &str, words: &[&str]) -> Event {
+        Event { what: what.into(), words: words.iter().map(|word| (*word).to_owned()).collect() }
+    }
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (951_868_799, "2000-02-29T23:59:59.000Z"),
+            (1_795_262_885, "2026-11-21T12:08:05.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(time(Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn each_change_is_one_line_of_prose_or_json() {
+        let owner = event("GroupOwnerChanged", &["web", "", "alpha"]);
+        assert_eq!(owner.line("now", false), "now group web: owner nobody, was alpha");
+        let json: serde_json::Value = serde_json::from_str(&owner.line("now", true)).unwrap();
+        assert_eq!(json["event"], "GroupOwnerChanged");
+        assert_eq!(json["words"][2], "alpha");
+        assert_eq!(event("Later", &["a", "b"]).prose(), "Later a b");
+        assert_eq!(event("Alarm", &["node beta is late"]).prose(), "needs attention: node beta is late");
+    }
+
+    #[test]
+    fn a_screen_is_drawn_over_the_one_before() {
+        assert_eq!(screen("a\nb"), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+    }
+
+    #[test]
+    fn what_is_there_at_the_beginning_is_told_first() {
+        let mut out = Vec::new();
+        let status = crate::dbus::news::tests::status();
+        begin(&mut out, &serde_json::to_string(&status).unwrap(), false).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.ends_with("Z group web: owner alpha (alpha owns it)\n"), "{text}");
+    }
+}
