@@ -101,7 +101,22 @@ fn body() -> impl Strategy<Value = Body> {
     ]
 }
 
+/// What the interface takes, with any value in it.
+fn right_call() -> impl Strategy<Value = Call> {
+    let one = prop::sample::select(vec!["Why", "Stop", "Start", "Clear"]);
+    let right = prop_oneof![
+        4 => (one, text()).prop_map(|(method, text)| (method, Body::Text(text))),
+        2 => (text(), text()).prop_map(|(group, node)| ("Move", Body::Two(group, node))),
+        1 => prop::sample::select(vec!["Status", "Reload"]).prop_map(|method| (method, Body::Nothing)),
+    ];
+    right.prop_map(|(method, body)| Call { path: PATH.into(), interface: MANAGER.into(), method: method.into(), body })
+}
+
 fn call() -> impl Strategy<Value = Call> {
+    prop_oneof![right_call(), any_call()]
+}
+
+fn any_call() -> impl Strategy<Value = Call> {
     let known =
         ["Status", "Why", "Move", "Stop", "Start", "Clear", "Reload", "Get", "GetAll", "Set", "Introspect", "Ping"];
     let method = prop_oneof![6 => prop::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => "[A-Za-z_][A-Za-z0-9_]{0,60}"];

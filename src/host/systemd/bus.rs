@@ -368,6 +368,18 @@ pub(super) fn sort_error(error: zbus::Error) -> BusError {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_lost_bus_is_waited_for_once_and_then_done_without() {
+        let systemd = Systemd::new();
+        let begun = Instant::now();
+        assert!(matches!(systemd.way().await, Way::Systemctl));
+        let first = begun.elapsed();
+        assert!(first > CONNECT_PATIENCE / 2 && first < CONNECT_PATIENCE * 5, "{first:?}");
+        let again = Instant::now();
+        assert!(matches!(systemd.way().await, Way::Systemctl));
+        assert!(again.elapsed() < CONNECT_PATIENCE / 2, "it was waited for once more");
+    }
+
     #[test]
     fn only_an_unreachable_systemd_is_outlasted_and_only_until_the_deadline() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
