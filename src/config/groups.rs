@@ -9,6 +9,7 @@ use super::local::Local;
 use super::model::GroupConfig;
 use super::problem::Problem;
 use super::section::{GroupUnit, read_units};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The state of all groups travels in every heartbeat.
@@ -86,7 +87,10 @@ fn compare(groups: &[Group<'_>], cluster: &Cluster, problems: &mut Vec<Problem>)
     }
     for (index, group) in groups.iter().enumerate() {
         for (address, place) in group.config.addresses.iter().zip(&group.addresses_at) {
-            let here = cluster.links.iter().find(|link| link.peers.values().any(|peer| *peer == address.address));
+            let here = cluster
+                .links
+                .iter()
+                .find(|link| link.peers.values().any(|peer| IpAddr::from(*peer) == address.address));
             if let Some(link) = here {
                 let what = format!("{} is a node's own address on link {}", address.address, link.name);
                 problem(*place, what, "choose an address that no node keeps");

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// Position of a node in [`Config::nodes`]. The wire carries [`NodeTag`].
@@ -105,7 +105,7 @@ pub struct GroupConfig {
     pub failback: bool,
     pub proof: ProofPolicy,
     pub delay: Duration,
-    /// Service interfaces that must have carrier, without duplicates: those of the addresses and `RequireInterface=`.
+    /// Service interfaces that must have carrier, without duplicates: those that addresses name, and `RequireInterface=`.
     pub interfaces: Vec<String>,
     pub timeout_start: Duration,
     pub timeout_stop: Duration,
@@ -113,13 +113,14 @@ pub struct GroupConfig {
     pub digest: u32,
 }
 
-/// `Address=ADDR/PREFIX dev IFACE [label L] [broadcast B]`.
+/// `Address=ADDR/PREFIX [dev IFACE] [label L] [broadcast B]`; label and broadcast with IPv4 only.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VirtualAddress {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub prefix: u8,
-    /// The interface on this host (after `local.toml`).
-    pub interface: String,
+    /// The interface on this host (after `local.toml`). Without one, it is the one whose own network holds the address:
+    /// that is for each host to find, and to find anew.
+    pub interface: Option<String>,
     pub label: Option<String>,
     pub broadcast: Option<Ipv4Addr>,
 }
@@ -170,6 +171,13 @@ impl Config {
 
     pub fn group_by_tag(&self, tag: GroupTag) -> Option<GroupId> {
         self.group_ids().find(|id| self.group(*id).tag == tag)
+    }
+}
+
+impl VirtualAddress {
+    /// The interface; where none is known the empty name, which no interface has.
+    pub fn dev(&self) -> &str {
+        self.interface.as_deref().unwrap_or_default()
     }
 }
 

@@ -193,9 +193,9 @@ fn group(random: &mut Random, timing: &Timing, index: u8) -> GroupConfig {
     let bare = timing.deadtime >= Duration::from_secs(1) && random.permille(200);
     let addresses = if bare { 0 } else { random.between(1, 2) as u8 };
     let addresses = (1..=addresses).map(|last| VirtualAddress {
-        address: Ipv4Addr::new(10, 0, index, last),
+        address: [10, 0, index, last].into(),
         prefix: 24,
-        interface: SERVICE.into(),
+        interface: Some(SERVICE.into()),
         label: None,
         broadcast: None,
     });

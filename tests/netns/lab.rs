@@ -77,6 +77,9 @@ impl Lab {
         // Both ends are made in one namespace, so that they get different indexes: equal ones delay carrier events.
         self.ip_a("link add v0 type veth peer name v1");
         self.ip_a(&format!("link set v1 netns {} name v0", self.names[1]));
+        // No addresses of the kernel's own making, which come at times of their own.
+        self.ip_a("link set v0 addrgenmode none");
+        self.ip_b("link set v0 addrgenmode none");
         self.ip_a("link set v0 up");
         self.ip_b("link set v0 up");
         self.ip_a("addr add 10.0.0.1/24 dev v0");
@@ -155,7 +158,7 @@ pub(crate) fn address(text: &str) -> VirtualAddress {
     VirtualAddress {
         address: address.parse().expect("an address"),
         prefix: prefix.parse().expect("a prefix"),
-        interface: "v0".to_owned(),
+        interface: Some("v0".to_owned()),
         label: None,
         broadcast: None,
     }

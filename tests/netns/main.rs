@@ -5,3 +5,5 @@ mod arp;
 mod interfaces;
 mod lab;
 mod links;
+mod mass;
+mod ndp;
