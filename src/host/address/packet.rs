@@ -9,6 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 pub(super) const ETHERNET_BROADCAST: [u8; 6] = [0xff; 6];
 
+/// Some thousand answers: all addresses of a node that is alive answer to one round of probes, and an answer that is lost
+/// would be taken for silence.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+
 /// The kernel writes and reads the Ethernet header: payloads begin behind it.
 #[derive(Debug)]
 pub(super) struct PacketSocket {
@@ -30,6 +34,10 @@ impl PacketSocket {
         // Protocol 0 receives nothing; the bind below names the protocol.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), Some(Protocol::from(0)))?;
         socket.attach_filter(filter)?;
+        // Beyond rmem_max only with CAP_NET_ADMIN.
+        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        }
         socket.bind(&address(protocol, 0, ETHERNET_BROADCAST))?;
         Ok(PacketSocket { socket, protocol })
     }
