@@ -315,3 +315,45 @@ pub fn without_place(config: &Config, netlink: &Netlink) -> BTreeMap<String, Str
     });
     faults.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::held::tests::config;
+
+    #[test]
+    fn check_names_the_groups_that_find_no_interface_here() {
+        let mut config = config(&["alpha"]);
+        for (group, text) in config.groups.iter_mut().zip(["127.77.77.77", "255.255.255.254"]) {
+            let address = text.parse().expect("an address");
+            group.addresses =
+                vec![VirtualAddress { address, prefix: 8, interface: None, label: None, broadcast: None }];
+        }
+        let faults = without_place(&config, &Netlink::open().expect("netlink"));
+        assert_eq!(faults.keys().collect::<Vec<_>>(), ["web"]);
+        assert!(faults["web"].contains("255.255.255.254") && faults["web"].contains("write dev"), "{faults:?}");
+    }
+
+    #[test]
+    fn only_the_addresses_that_a_change_touches_are_looked_at() {
+        let mut config = config(&["alpha"]);
+        let address = |last: u8, dev: &str| VirtualAddress {
+            address: [10, 0, 0, last].into(),
+            prefix: 24,
+            interface: Some(dev.to_owned()),
+            label: None,
+            broadcast: None,
+        };
+        config.groups[0].addresses = vec![address(1, "eth0"), address(2, "eth1")];
+        config.groups[1].addresses = vec![address(3, "eth1")];
+        let addresses = Addresses::new(&config);
+        let removed = NetChange::AddressRemoved { interface: "x".into(), address: [10, 0, 0, 1].into(), prefix: 24 };
+        let (db, web) = (GroupId(0), GroupId(1));
+        assert_eq!(addresses.concerned(&[removed]), BTreeSet::from([(db, 0)]));
+        let interface = NetChange::Interface { name: "eth1".into() };
+        assert_eq!(addresses.concerned(&[interface]), BTreeSet::from([(db, 1), (web, 0)]));
+        let claim =
+            |interface: &str| ClaimSeen { interface: interface.into(), address: [10, 0, 0, 3].into(), mac: [2; 6] };
+        assert_eq!((addresses.claimed(&claim("eth1")), addresses.claimed(&claim("eth0"))), (Some((web, 0)), None));
+    }
+}

@@ -108,6 +108,8 @@ fn an_address_without_dev_means_the_same_on_all_hosts_and_requires_no_interface_
     assert_eq!(web.collect::<Vec<_>>(), [("10.0.0.77".into(), None), ("2001:db8::77".into(), Some("eth1"))]);
     tree.replace(WEB, "2001:DB8:0::77", "2001:db8::77");
     assert_eq!(digests(&tree.loaded().config), digests(&alpha), "spelled otherwise it is the same address");
+    tree.replace(WEB, "2001:db8::77/64 dev eth1", "2001:db8::77/64\nRequireInterface=eth1");
+    assert_ne!(digests(&tree.loaded().config), digests(&alpha), "not named is not the same as required");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod arp;
+mod bare;
 mod interfaces;
 mod lab;
 mod links;
