@@ -7,6 +7,7 @@ mod deaths;
 mod edges;
 mod guards;
 mod instruments;
+mod ipv6;
 mod lastresort;
 mod mistakes;
 mod moves;
@@ -68,6 +69,8 @@ pub fn rows() -> Vec<Row> {
         mistakes::row19_member_cannot_start,
         mistakes::row20_reload_refused,
         calm::row21_small,
+        ipv6::row33_ipv6_addresses,
+        ipv6::row38_mass_addresses,
     ]);
     rows
 }
