@@ -1,4 +1,4 @@
-//! The beat thread: links, netlink, ARP, timers and the heart. Realtime where allowed; it waits for no other thread,
+//! The beat thread: links, netlink, neighbours, timers and the heart. Realtime where allowed; it waits for no other thread,
 //! disk, bus or journal. Where it changes addresses it waits for the kernel, whose lock on network configuration is not
 //! ours to bound. It must not know how units or files are handled.
 //!
@@ -7,29 +7,33 @@
 
 use crate::cluster::status::LinkSeen;
 use crate::cluster::{Action, Cluster, Event, Heard, Time};
-use crate::config::model::{LinkId, LinkKind, MOST_LINKS, VirtualAddress};
+use crate::config::model::{GroupId, LinkId, LinkKind, MOST_LINKS};
 use crate::host::address::NetChange;
 use crate::host::clock;
 use crate::host::orders::{BeatInbox, HostMoves, ToBeat, ToHost};
 use crate::links::UdpLink;
 use crate::perform::Edges;
+use crate::perform::addresses::SLICE;
 use crate::record::{Recorder, Sink};
 use crate::wire::{codec, seal::SealError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The thread wakes at least this often, so that progress shows. A table of addresses that could not be read is asked
 /// for anew as often: not in every round, since a kernel that does not answer costs some milliseconds.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 /// Packets taken from one link in one round: a flood must not starve the other links or the timers.
 const PACKETS_PER_ROUND: usize = 256;
+/// Claims to addresses looked at in one round: all addresses of some groups answer at once.
+const CLAIMS_PER_ROUND: usize = 4096;
 /// What ends at once leads to further actions, at most this many times a round. Starting a group takes four.
 const ROUNDS_MAX: usize = 64;
-/// What is waited for beside the links: netlink, the inbox, ARP.
-const OTHERS: usize = 3;
+/// What is waited for beside the links: netlink, the inbox, ARP, neighbour discovery.
+const OTHERS: usize = 4;
 /// A bind or a repair that failed has no other sign of when to be tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 /// The same for a link that waits for what netlink does not tell: an IPv6 address that is not yet known to be unique.
@@ -62,7 +66,7 @@ pub struct BeatThread {
 struct Ready {
     netlink: bool,
     inbox: bool,
-    arp: bool,
+    neighbours: bool,
     links: [bool; MOST_LINKS],
 }
 
@@ -101,12 +105,7 @@ impl BeatThread {
 
     /// Until the heart is done, or the daemon is restarted. `first` is folded before anything is decided.
     pub fn run(mut self, first: Option<Event>) {
-        let watched = self.edges.config.groups.iter().flat_map(|group| &group.addresses);
-        if let Err(error) = self.edges.arp.watch(watched) {
-            let text =
-                format!("cannot watch for answers to ARP probes: {error}; takeovers by silence are not protected");
-            self.edges.journal.note(crate::journal::Level::Error, text);
-        }
+        self.watch_neighbours();
         self.heart.begin(clock::now());
         if let Some(event) = first {
             self.heart.fold(event);
@@ -132,15 +131,17 @@ impl BeatThread {
         let next = [self.heart.next_deadline(), self.link_retry_due].into_iter().flatten().min();
         let next = next.map_or(IDLE_MAX, |at| at.since(now)).min(IDLE_MAX);
         // Acting on addresses reads what changed meanwhile: that must not wait for the next packet.
-        let next = if ready.netlink { Duration::ZERO } else { next };
+        let next = if ready.netlink || self.edges.addresses.is_busy() { Duration::ZERO } else { next };
         let timeout = Timespec { tv_sec: next.as_secs() as i64, tv_nsec: i64::from(next.subsec_nanos()) };
         // A link without a socket leaves its place to a copy of this one, which nobody looks at.
         let netlink = self.edges.netlink.fd();
+        let [arp, ndp] = self.edges.neighbours.fds();
         let link = |index: usize| self.edges.links.get(index).and_then(|link| link.fd());
         let mut fds: [PollFd<'_>; OTHERS + MOST_LINKS] = std::array::from_fn(|place| match place {
             0 => watch(netlink),
             1 => watch(self.inbox.as_fd()),
-            2 => watch(self.edges.arp.fd()),
+            2 => watch(arp),
+            3 => watch(ndp),
             place => watch(link(place - OTHERS).unwrap_or(netlink)),
         });
         let used = OTHERS + self.edges.links.len();
@@ -148,7 +149,7 @@ impl BeatThread {
         let _ = poll(&mut fds[..used], Some(&timeout));
         let readable = |place: usize| !fds[place].revents().is_empty();
         ready.netlink |= readable(0);
-        (ready.inbox, ready.arp) = (readable(1), readable(2));
+        (ready.inbox, ready.neighbours) = (readable(1), readable(2) || readable(3));
         for index in 0..self.edges.links.len() {
             ready.links[index] = readable(OTHERS + index);
         }
@@ -170,8 +171,8 @@ impl BeatThread {
         for index in (0..self.edges.links.len()).filter(|index| due || ready.links[*index]) {
             self.drain_link(LinkId(index as u8));
         }
-        if ready.arp || self.heart.is_probing() {
-            self.drain_arp();
+        if ready.neighbours || self.heart.is_probing() {
+            self.drain_neighbours();
         }
         if ready.inbox {
             self.drain_inbox();
@@ -184,7 +185,8 @@ impl BeatThread {
             self.news = true;
             self.retry_due = now + RETRY_INTERVAL;
             self.refresh_interfaces();
-            self.look_for_addresses(|_| true);
+            let every = self.edges.addresses.every();
+            self.look_for_addresses(every, &[]);
         } else if self.link_retry_due.is_some_and(|at| now >= at) {
             self.refresh_interfaces();
         }
@@ -196,25 +198,37 @@ impl BeatThread {
         if changes.is_empty() {
             return;
         }
-        self.look_for_addresses(|vip| {
-            changes.iter().any(|change| match change {
-                NetChange::AddressRemoved { address, .. } => *address == vip.address,
-                // It may be back without its addresses.
-                NetChange::Interface { name } => *name == vip.interface,
-                NetChange::AddressAdded { .. } => false,
-            })
-        });
+        let concerned = self.edges.addresses.concerned(&changes);
+        self.look_for_addresses(concerned, &changes);
         self.refresh_interfaces();
+    }
+
+    fn watch_neighbours(&mut self) {
+        if let Err(error) = self.edges.neighbours.watch(self.edges.addresses.all()) {
+            let text = format!("cannot watch for answers to probes: {error}; takeovers by silence are not protected");
+            self.edges.journal.note(crate::journal::Level::Error, text);
+        }
+    }
+
+    /// Where addresses belong that name no interface.
+    fn place(&mut self) {
+        let heart = &self.heart;
+        let events = self.edges.place(|id| heart.has_its_addresses(id));
+        if !events.is_empty() {
+            self.watch_neighbours();
+        }
+        events.into_iter().for_each(|event| self.heart.fold(event));
     }
 
     /// What interfaces mean for links and groups. The heart ignores what it knows.
     fn refresh_interfaces(&mut self) {
+        self.place();
         let config = self.edges.config.clone();
-        for group in &config.groups {
-            for interface in &group.interfaces {
-                let up = self.edges.netlink.interface(interface).is_some_and(|state| state.carrier);
-                self.heart.fold(Event::Interface { interface: interface.clone(), up });
-            }
+        let named = config.groups.iter().flat_map(|group| &group.interfaces).map(String::as_str);
+        let interfaces: BTreeSet<&str> = named.chain(self.edges.addresses.found(&config)).collect();
+        for interface in interfaces {
+            let up = self.edges.netlink.interface(interface).is_some_and(|state| state.carrier);
+            self.heart.fold(Event::Interface { interface: interface.to_owned(), up });
         }
         for (index, link) in self.edges.links.iter_mut().enumerate() {
             link.refresh(self.edges.netlink.interface(&config.links[index].interface));
@@ -234,16 +248,23 @@ impl BeatThread {
     }
 
     /// Which of these addresses are missing where they should be. Without its interface one cannot be put back.
-    fn look_for_addresses(&mut self, concerned: impl Fn(&VirtualAddress) -> bool) {
-        let config = self.edges.config.clone();
-        for id in config.group_ids() {
-            for (index, vip) in config.group(id).addresses.iter().enumerate().filter(|(_, vip)| concerned(vip)) {
-                let netlink = &self.edges.netlink;
-                let gone = !netlink.has(vip) || self.heart.misses(id, index);
-                if netlink.interface(&vip.interface).is_some() && gone && self.heart.has_its_addresses(id) {
-                    self.heart.fold(Event::AddressLost { group: id, index });
-                }
+    fn look_for_addresses(&mut self, concerned: BTreeSet<(GroupId, usize)>, changes: &[NetChange]) {
+        let changed = |dev: &str| changes.iter().any(|it| matches!(it, NetChange::Interface { name } if name == dev));
+        for (id, index) in concerned {
+            let edges = &mut self.edges;
+            let vip = &edges.addresses.of(id)[index];
+            let gone = !edges.netlink.has(vip) || self.heart.misses(id, index);
+            if edges.netlink.interface(vip.dev()).is_none() || !gone || !self.heart.has_its_addresses(id) {
+                continue;
             }
+            let interface_changed = changed(vip.dev());
+            if edges.addresses.note_flushed((id, index), &edges.netlink, interface_changed) {
+                continue;
+            }
+            self.heart.fold(match edges.addresses.take_flushed(id, index) {
+                true => Event::AddressFlushed { group: id, index },
+                false => Event::AddressLost { group: id, index },
+            });
         }
     }
 
@@ -315,18 +336,16 @@ impl BeatThread {
         }
     }
 
-    fn drain_arp(&mut self) {
+    fn drain_neighbours(&mut self) {
         self.news = true;
-        while let Some(seen) = self.edges.arp.receive(self.edges.netlink.table()) {
-            let config = self.edges.config.clone();
-            for id in config.group_ids() {
-                for (index, vip) in config.group(id).addresses.iter().enumerate() {
-                    if vip.address == seen.address && vip.interface == seen.interface {
-                        self.heart.fold(Event::ProbeAnswer { group: id, index, mac: seen.mac });
-                    }
-                }
+        for _ in 0..CLAIMS_PER_ROUND {
+            let Some(claim) = self.edges.neighbours.receive(self.edges.netlink.table()) else { return };
+            if let Some((group, index)) = self.edges.addresses.claimed(&claim) {
+                self.heart.fold(Event::ProbeAnswer { group, index, mac: claim.mac });
             }
         }
+        // The answer for another group may be among the rest.
+        self.heart.leave_unread();
     }
 
     fn drain_inbox(&mut self) {
@@ -353,8 +372,13 @@ impl BeatThread {
         }
     }
 
-    /// Decides and performs until nothing more follows at once.
+    /// Decides and performs until nothing more follows at once. What addresses need longer for goes on in the next round.
     fn act(&mut self) {
+        let until = Instant::now() + SLICE;
+        for event in self.edges.work(until) {
+            self.news = true;
+            self.heart.fold(event);
+        }
         let due = self.heart.next_deadline().is_some_and(|at| at <= clock::now());
         if !std::mem::take(&mut self.news) && !due {
             return;
@@ -363,7 +387,10 @@ impl BeatThread {
         for _ in 0..ROUNDS_MAX {
             let actions = self.heart.decide(clock::now());
             let changed = actions.iter().any(|action| !matches!(action, Action::Send(_) | Action::Probe { .. }));
-            let ended: Vec<Event> = actions.into_iter().filter_map(|action| self.edges.perform(action)).collect();
+            let mut ended: Vec<Event> = actions.into_iter().filter_map(|action| self.edges.perform(action)).collect();
+            if Instant::now() < until {
+                ended.extend(self.edges.work(until));
+            }
             if changed {
                 self.tell_headline();
                 self.tell_change();

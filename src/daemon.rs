@@ -9,7 +9,7 @@ use crate::beat::BeatThread;
 use crate::cluster::{Cluster, Event, Incarnation, Saved};
 use crate::config::model::Config;
 use crate::config::{self, Paths, Problem};
-use crate::host::address::{ArpSocket, Netlink};
+use crate::host::address::{Neighbours, Netlink};
 use crate::host::orders::beat_channel;
 use crate::host::state::{self, Identity, Places};
 use crate::host::{self, ExitReason, HostSetup, Mode, clock, deaths, held, lock, realtime, reload, running};
@@ -160,7 +160,7 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
     let memory = remember(places, &config, mode, &journal)?;
     let heart = Cluster::new(config.clone(), memory.identity, &memory.saved, &memory.held, clock::now());
     let netlink = Netlink::open().map_err(io_fault("cannot open netlink (CAP_NET_ADMIN is needed)"))?;
-    let arp = ArpSocket::open().map_err(io_fault("cannot open a packet socket (CAP_NET_RAW is needed)"))?;
+    let neighbours = Neighbours::open().map_err(io_fault("cannot open a packet socket (CAP_NET_RAW is needed)"))?;
     let (beat, inbox) = beat_channel().map_err(io_fault("cannot make an eventfd"))?;
     let (to_host, orders) = mpsc::channel(HOST_QUEUE);
     let (progress, moves) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -170,7 +170,7 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
         places.clone(),
         memory.machine,
         netlink,
-        arp,
+        neighbours,
         to_host,
         journal.clone(),
     );

@@ -1,9 +1,11 @@
-//! An action of the heart to the call on the thread it belongs to. What ends at once (files in `/run`, netlink) answers at once;
-//! what belongs to the host thread answers later, as an event. It must not decide anything.
+//! An action of the heart to the call on the thread it belongs to. What ends at once (files in `/run`) answers at once; what
+//! takes its time (netlink) or belongs to the host thread answers later, as an event. It must not decide anything.
+
+pub mod addresses;
 
 use crate::cluster::{Action, Actual, Event, Grant, HeldPhase, OpId, Outcome, Saved};
 use crate::config::model::{Config, GroupId, MOST_LINKS, VirtualAddress};
-use crate::host::address::{ArpSocket, Netlink};
+use crate::host::address::{Neighbours, Netlink};
 use crate::host::held;
 use crate::host::orders::ToHost;
 use crate::host::state::{self, Identity, Places};
@@ -11,6 +13,7 @@ use crate::journal::{JournalHandle, Level};
 use crate::links::udp::UdpLink;
 use crate::wire::seal::KeySet;
 use crate::wire::{Message, codec};
+use addresses::Addresses;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -25,7 +28,8 @@ pub struct Edges {
     /// Whose state the copy in `/run` is.
     pub identity: Identity,
     pub netlink: Netlink,
-    pub arp: ArpSocket,
+    pub neighbours: Neighbours,
+    pub addresses: Addresses,
     pub links: Vec<UdpLink>,
     pub host: Sender<ToHost>,
     pub journal: JournalHandle,
@@ -46,7 +50,7 @@ impl Edges {
         places: Places,
         identity: Identity,
         netlink: Netlink,
-        arp: ArpSocket,
+        neighbours: Neighbours,
         host: Sender<ToHost>,
         journal: JournalHandle,
     ) -> Edges {
@@ -54,13 +58,15 @@ impl Edges {
         let links = config.links.iter().take(MOST_LINKS).map(|link| UdpLink::new(link, config.me)).collect();
         let room = || host.clone().try_reserve_owned().expect("a new queue has room for more than the last two orders");
         let last = Some([room(), room()]);
+        let addresses = Addresses::new(&config);
         Edges {
             config,
             keys,
             places,
             identity,
             netlink,
-            arp,
+            neighbours,
+            addresses,
             links,
             host,
             journal,
@@ -86,23 +92,11 @@ impl Edges {
                 self.inspecting.insert(group, op);
                 return self.order(op, ToHost::Inspect { op, group });
             }
-            Action::AddAddresses { op, group } => {
-                let addresses = self.config.group(group).addresses.iter().collect::<Vec<_>>();
-                return Some(finished(op, outcome(self.netlink.add(&addresses, false))));
-            }
-            Action::RemoveAddresses { op, group } => {
-                let addresses = self.config.group(group).addresses.iter().collect::<Vec<_>>();
-                return Some(finished(op, outcome(self.netlink.remove(&addresses))));
-            }
-            Action::RepairAddress { op, group, index } => return Some(self.repair(op, group, index)),
-            Action::Announce { group } => self.for_each_address(group, |edges, address| {
-                let interface = edges.netlink.interface(&address.interface);
-                interface.map_or(Ok(()), |interface| edges.arp.announce(address, interface))
-            }),
-            Action::Probe { group } => self.for_each_address(group, |edges, address| {
-                let interface = edges.netlink.interface(&address.interface);
-                interface.map_or(Ok(()), |interface| edges.arp.probe(address, interface))
-            }),
+            Action::AddAddresses { op, group } => return self.add_addresses(op, group),
+            Action::RemoveAddresses { op, group } => self.remove_addresses(op, group),
+            Action::RepairAddress { op, group, index } => self.repair_address(op, group, index),
+            Action::Announce { group } => self.announce(group),
+            Action::Probe { group } => self.probe(group),
             Action::StartMembers { op, group } => return self.order(op, ToHost::StartMembers { op, group }),
             Action::StopMembers { op, group } => return self.order(op, ToHost::StopMembers { op, group }),
             Action::VerifyStopped { op, group } => return self.order(op, ToHost::VerifyStopped { op, group }),
@@ -173,32 +167,6 @@ impl Edges {
         finished(op, outcome(result.map_err(explain)))
     }
 
-    /// Nobody waits for the announcement: the next round is its repetition.
-    fn repair(&mut self, op: OpId, group: GroupId, index: usize) -> Event {
-        let config = self.config.clone();
-        let address = &config.group(group).addresses[index];
-        let added = self.netlink.add(&[address], true);
-        if let (Ok(()), Some(interface)) = (&added, self.netlink.interface(&address.interface)) {
-            let announced = self.arp.announce(address, interface);
-            self.journal.debug(|| format!("{} announced after its repair: {announced:?}", address.address));
-        }
-        finished(op, outcome(added))
-    }
-
-    fn for_each_address(
-        &mut self,
-        group: GroupId,
-        mut act: impl FnMut(&mut Edges, &VirtualAddress) -> std::io::Result<()>,
-    ) {
-        let config = self.config.clone();
-        for address in &config.group(group).addresses {
-            // The next round is the repetition.
-            if let Err(error) = act(self, address) {
-                self.journal.debug(|| format!("ARP for {} on {}: {error}", address.address, address.interface));
-            }
-        }
-    }
-
     /// First where it is memory: it outlives this process, though not this boot. Then to disk, when there is time.
     fn save(&mut self, saved: Saved) {
         let run = Places { state: self.places.run.clone(), ..self.places.clone() };
@@ -246,7 +214,7 @@ pub(crate) mod tests {
         let (host, orders) = channel(room + 2);
         let journal = Journal::start(config.clone()).unwrap();
         let netlink = Netlink::open().unwrap();
-        let edges = Edges::new(config, keys, places.clone(), identity, netlink, ArpSocket::deaf(), host, journal);
+        let edges = Edges::new(config, keys, places.clone(), identity, netlink, Neighbours::deaf(), host, journal);
         (edges, orders)
     }
 

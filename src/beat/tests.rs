@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::{Actual, BootId, Change, Epoch, Grant, Held, HeldPhase, Identity, Incarnation, Outcome, Saved};
-use crate::config::model::{Config, LinkConfig, NodeId};
+use crate::config::model::{Config, LinkConfig, NodeId, VirtualAddress};
 use crate::host::held::tests::{TempPlaces, config};
 use crate::host::orders::{Beat, beat_channel};
 use crate::perform::tests::edges;
@@ -74,7 +74,7 @@ fn an_address_whose_interface_is_gone_is_not_put_back_in_vain() {
     let address = |(index, interface): (usize, &&str)| VirtualAddress {
         address: [127, 77, 77, index as u8].into(),
         prefix: 32,
-        interface: interface.to_string(),
+        interface: Some(interface.to_string()),
         label: None,
         broadcast: None,
     };
@@ -90,13 +90,40 @@ fn an_address_whose_interface_is_gone_is_not_put_back_in_vain() {
     thread.heart.fold(Event::Finished { op: inspect.unwrap(), outcome: Outcome::Inspected(whole) });
     thread.heart.decide(clock::now());
 
-    thread.look_for_addresses(|_| true);
+    let every = thread.edges.addresses.every();
+    thread.look_for_addresses(every, &[]);
     let actions = thread.heart.decide(clock::now()).into_iter();
     let repaired = actions.filter_map(|action| match action {
         Action::RepairAddress { index, .. } => Some(interfaces[index]),
         _ => None,
     });
     assert_eq!(repaired.collect::<Vec<_>>(), ["lo"]);
+}
+
+#[test]
+fn the_interface_of_an_address_without_dev_is_found_and_its_absence_told() {
+    let mut config = config(&["alpha"]);
+    config.groups.truncate(1);
+    let address = |text: &str| VirtualAddress {
+        address: text.parse().unwrap(),
+        prefix: 8,
+        interface: None,
+        label: None,
+        broadcast: None,
+    };
+    config.groups[0].addresses = vec![address("127.77.77.77")];
+    let mut nowhere = config.clone();
+    nowhere.groups[0].addresses.push(address("255.255.255.254"));
+    let thread = &mut rig("beat-place", config, &[]).thread;
+    thread.refresh_interfaces();
+    assert_eq!(thread.heart.status().groups[0].addresses, ["127.77.77.77/8 dev lo"]);
+    assert_eq!(thread.edges.addresses.of(GroupId(0))[0].dev(), "lo");
+    let thread = &mut rig("beat-no-place", nowhere, &[]).thread;
+    thread.refresh_interfaces();
+    let status = thread.heart.status();
+    assert_eq!(status.groups[0].addresses, ["127.77.77.77/8 dev lo", "255.255.255.254/8"]);
+    let why = status.groups[0].reasons.join(" ");
+    assert!(why.contains("no interface of this host") && why.contains("write dev"), "{why}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use super::{Exit, Spoken};
 use crate::config::model::Config;
 use crate::config::{self, Loaded, Paths, Problem};
+use crate::host::address::Netlink;
+use crate::perform::addresses::without_place;
 use std::path::{Path, PathBuf};
 
 /// Without files: those of this host. With: each stands for the file of its name, a directory for all that is in it.
@@ -14,7 +16,7 @@ pub(super) fn check(files: &[PathBuf]) -> Spoken {
         }
     }
     match config::hostname() {
-        Ok(hostname) => judge(config::load(&paths, &hostname)),
+        Ok(hostname) => judge(config::load(&paths, &hostname), &without_interface),
         Err(error) => Spoken::not(Exit::Failed, format!("failed: this host's name cannot be read: {error}")),
     }
 }
@@ -41,13 +43,21 @@ fn put(paths: &mut Paths, file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn judge(loaded: Result<Loaded, Vec<Problem>>) -> Spoken {
+/// What is sound and yet cannot run on this host as it is now.
+fn without_interface(config: &Config) -> Vec<String> {
+    let Ok(netlink) = Netlink::open() else { return Vec::new() };
+    let faults = without_place(config, &netlink).into_iter();
+    faults
+        .map(|(group, fault)| format!("warning: group {group} cannot run on this host as it is now: {fault}"))
+        .collect()
+}
+
+fn judge(loaded: Result<Loaded, Vec<Problem>>, of_this_host: &dyn Fn(&Config) -> Vec<String>) -> Spoken {
     match loaded {
         Ok(loaded) => {
-            let mut err = warnings(&loaded.warnings);
-            if let Some(line) = snooped(&loaded.config) {
-                err = [err, line].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
-            }
+            let snooped = snooped(&loaded.config).into_iter();
+            let warnings = warnings(&loaded.warnings).into_iter().chain(snooped).chain(of_this_host(&loaded.config));
+            let err = warnings.collect::<Vec<_>>().join("\n");
             Spoken { out: summary(&loaded.config), err, exit: Exit::Done }
         }
         Err(problems) => {
@@ -61,8 +71,8 @@ fn judge(loaded: Result<Loaded, Vec<Problem>>) -> Spoken {
     }
 }
 
-fn warnings(warnings: &[Problem]) -> String {
-    warnings.iter().map(|warning| format!("warning: {warning}")).collect::<Vec<_>>().join("\n")
+fn warnings(warnings: &[Problem]) -> Vec<String> {
+    warnings.iter().map(|warning| format!("warning: {warning}")).collect()
 }
 
 /// Said once, and by this command alone: whether it concerns this network only its administrator can tell.
@@ -140,7 +150,7 @@ mod tests {
             what: "unknown key".into(),
             remedy: "remove it".into(),
         };
-        let spoken = judge(Err(vec![problem(2), problem(5)]));
+        let spoken = judge(Err(vec![problem(2), problem(5)]), &|_| Vec::new());
         assert_eq!(spoken.exit, Exit::Failed);
         let expected = "/etc/hafailover/hafailover.toml:2:1: unknown key; remove it\n\
              /etc/hafailover/hafailover.toml:5:1: unknown key; remove it\n2 mistakes";

@@ -156,8 +156,10 @@ impl Cluster {
             Phase::Stopping(_) => "stopping",
             Phase::Unknown { .. } | Phase::Idle => "inactive",
         };
-        let addresses =
-            config.addresses.iter().map(|vip| format!("{}/{} dev {}", vip.address, vip.prefix, vip.interface));
+        let addresses = config.addresses.iter().enumerate().map(|(index, vip)| {
+            let dev = self.dev(id, index).map_or(String::new(), |dev| format!(" dev {dev}"));
+            format!("{}/{}{dev}", vip.address, vip.prefix)
+        });
         let reasons = self.reasons(id);
         GroupStatus {
             name: config.name.clone(),

@@ -29,6 +29,17 @@ pub enum Event {
         group: GroupId,
         index: usize,
     },
+    /// An address of a group that runs here went with its interface's being switched off, which is on again.
+    AddressFlushed {
+        group: GroupId,
+        index: usize,
+    },
+    /// The interface found for each address of a group, and why one has none, where it names none itself.
+    Placed {
+        group: GroupId,
+        interfaces: Vec<Option<String>>,
+        fault: Option<String>,
+    },
     /// Somebody else answers for an address of this group.
     ProbeAnswer {
         group: GroupId,

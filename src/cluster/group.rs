@@ -9,6 +9,7 @@ use super::stop::{Stop, Stopping};
 use super::takeover::{Probing, Proof};
 use super::time::Time;
 use super::timers::Timer;
+use super::upkeep::Loss;
 use super::{Cluster, Epoch};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
@@ -80,9 +81,15 @@ pub(super) struct Group {
     /// Rounds of announcements made since the last start of them.
     pub(super) announced: usize,
     /// Addresses that are being put back.
-    pub(super) repairs: BTreeMap<OpId, usize>,
+    pub(super) repairs: BTreeMap<OpId, (usize, Loss)>,
+    /// How many are back since their interface was switched off.
+    pub(super) returned: usize,
     /// Addresses that could not be put back, and why.
     pub(super) missing: BTreeMap<usize, String>,
+    /// The interface found for each address, where it names none itself.
+    pub(super) places: Vec<Option<String>>,
+    /// Why one of them has none.
+    pub(super) no_place: Option<String>,
     /// The target of a group without members is started and stopped beside the addresses, for show: its end decides nothing.
     pub(super) target: Option<OpId>,
 }
@@ -106,6 +113,9 @@ impl Group {
             because: None,
             announced: 0,
             repairs: BTreeMap::new(),
+            returned: 0,
+            places: Vec::new(),
+            no_place: None,
             missing: BTreeMap::new(),
             target: None,
         }
@@ -315,7 +325,7 @@ impl Cluster {
         self.report(Change::GroupAdopted { group: id, epoch: grant.epoch });
         for index in 0..self.config.group(id).addresses.len() {
             if !actual.addresses.contains(&index) {
-                self.repair(id, index);
+                self.repair(id, index, Loss::Removed);
             }
         }
         self.speak = true;
@@ -326,14 +336,11 @@ impl Cluster {
         match actual.addresses.first() {
             Some(index) => {
                 let address = &config.addresses[*index];
+                let (address, prefix) = (address.address, address.prefix);
+                let dev = self.dev(id, *index).unwrap_or("an interface");
                 format!(
-                    "{}/{} is on {} but was not added by hafailover; remove it with: ip address del {}/{} dev {}",
-                    address.address,
-                    address.prefix,
-                    address.interface,
-                    address.address,
-                    address.prefix,
-                    address.interface
+                    "{address}/{prefix} is on {dev} but was not added by hafailover; remove it with: \
+                     ip address del {address}/{prefix} dev {dev}"
                 )
             }
             None => format!(

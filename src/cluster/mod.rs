@@ -47,6 +47,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use timers::{Timer, Timers};
+use upkeep::Loss;
 use view::{PeerState, View};
 
 /// Another daemon under this node's name is told of so often.
@@ -253,7 +254,9 @@ impl Cluster {
                     self.count_initdead();
                 }
             }
-            Event::AddressLost { group, index } => self.address_lost(group, index),
+            Event::AddressLost { group, index } => self.address_lost(group, index, Loss::Removed),
+            Event::AddressFlushed { group, index } => self.address_lost(group, index, Loss::Flushed),
+            Event::Placed { group, interfaces, fault } => self.placed(group, interfaces, fault),
             Event::ProbeAnswer { group, index, mac } => self.probe_answered(group, index, mac),
             Event::Guard { group, fault } => self.guard(group, fault),
             Event::MemberDown { group, unit, reason } => self.member_down(group, unit, reason),

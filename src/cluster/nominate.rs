@@ -87,8 +87,10 @@ impl Cluster {
     pub(super) fn unfit_reason(&self, id: GroupId) -> Option<String> {
         let group = self.group(id);
         let config = self.config.group(id);
-        let down = config.interfaces.iter().find(|name| self.view.interfaces.get(*name) != Some(&true));
-        if let Some(interface) = down {
+        if let Some(reason) = &group.no_place {
+            return Some(reason.clone());
+        }
+        if let Some(interface) = self.interface_down(id) {
             return Some(format!("interface {interface} has no carrier"));
         }
         if let Some((index, reason)) = group.missing.first_key_value() {

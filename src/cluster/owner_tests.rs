@@ -184,6 +184,42 @@ fn an_address_that_cannot_be_put_back_is_told_once_and_moves_the_group() {
 }
 
 #[test]
+fn addresses_that_went_with_their_interface_are_put_back_under_one_word() {
+    let mut config = config(ALPHA);
+    let second = config.groups[0].addresses[0].clone();
+    config.groups[0].addresses.push(second);
+    let mut bench = Bench::owner(config);
+    let flushed = |index| Event::AddressFlushed { group: GROUP, index };
+    let actions = bench.round(1510, vec![flushed(0), flushed(1)]);
+    let repairs = actions.iter().filter(|action| matches!(action, Action::RepairAddress { .. })).count();
+    assert_eq!(repairs, 2);
+    assert!(!reports(&actions, |change| matches!(change, Change::AddressRepaired { .. })), "nobody removed them");
+    let words = actions.iter().filter(|it| matches!(it, Action::Report(Change::AddressesReturned { count: 2, .. })));
+    assert_eq!(words.count(), 1, "{actions:?}");
+}
+
+#[test]
+fn the_interface_that_was_found_counts_and_a_place_that_is_not_found_is_said() {
+    let mut config = config(ALPHA);
+    config.groups[0].addresses[0].interface = None;
+    config.groups[0].interfaces.clear();
+    let mut bench = Bench::owner(config);
+    let placed = |dev: Option<&str>, fault: Option<&str>| Event::Placed {
+        group: GROUP,
+        interfaces: vec![dev.map(str::to_owned)],
+        fault: fault.map(str::to_owned),
+    };
+    let why = |bench: &Bench| bench.heart.status().groups[0].reasons.join(" ");
+    bench.round(1510, vec![placed(Some("eth7"), None)]);
+    assert!(why(&bench).contains("interface eth7 has no carrier"), "{}", why(&bench));
+    bench.round(1520, vec![Event::Interface { interface: "eth7".into(), up: true }]);
+    assert!(why(&bench).contains("can run it"), "{}", why(&bench));
+    assert_eq!(bench.heart.status().groups[0].addresses, ["10.0.0.77/24 dev eth7"]);
+    bench.round(1530, vec![placed(None, Some("no interface has it; give one an address"))]);
+    assert!(why(&bench).contains("no interface has it; give one an address"), "{}", why(&bench));
+}
+
+#[test]
 fn what_is_decided_is_kept_before_it_is_done() {
     let mut bench = Bench::owner(config(ALPHA));
     let stop = Event::Command { request: RequestId(1), command: Command::Stop { group: GROUP } };

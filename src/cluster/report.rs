@@ -164,6 +164,11 @@ pub enum Change {
         group: GroupId,
         index: usize,
     },
+    /// Their interface had been switched off, and is on again.
+    AddressesReturned {
+        group: GroupId,
+        count: usize,
+    },
     MemberDown {
         group: GroupId,
         unit: String,

@@ -83,7 +83,8 @@ impl Cluster {
             Phase::Stopping(stopping) => Some(stopping.grant),
         };
         self.check_nodes([grant.map(|grant| grant.node)])?;
-        let indexes = group.repairs.values().chain(group.missing.keys()).copied().chain(group.probing.answered());
+        let indexes = group.repairs.values().map(|(index, _)| *index);
+        let indexes = indexes.chain(group.missing.keys().copied()).chain(group.probing.answered());
         indexes.into_iter().try_for_each(|index| self.check_address(group.id, index))
     }
 
@@ -91,12 +92,13 @@ impl Cluster {
     pub fn check_event(&self, event: &Event) -> Result<(), String> {
         match event {
             Event::Heartbeat { link, .. } | Event::Link { link, .. } => self.check_link(*link),
-            Event::AddressLost { group, index } | Event::ProbeAnswer { group, index, .. } => {
-                self.check_address(*group, *index)
-            }
-            Event::Guard { group, .. } | Event::MemberDown { group, .. } | Event::TargetStopped { group } => {
-                self.check_group(*group)
-            }
+            Event::AddressLost { group, index }
+            | Event::AddressFlushed { group, index }
+            | Event::ProbeAnswer { group, index, .. } => self.check_address(*group, *index),
+            Event::Placed { group, .. }
+            | Event::Guard { group, .. }
+            | Event::MemberDown { group, .. }
+            | Event::TargetStopped { group } => self.check_group(*group),
             Event::Command { command, .. } => match command {
                 Command::Move { group, to } => self.check_group(*group).and_then(|()| self.check_node(*to)),
                 Command::Stop { group } | Command::Start { group } | Command::Clear { group } => {

@@ -247,7 +247,7 @@ impl Cluster {
         // Before its first start somebody may have the address who knows nothing of this cluster.
         let asks = silent || group.record.is_none();
         // Without carrier nobody can answer: what was asked then tells nothing later.
-        let carrier = config.interfaces.iter().all(|name| self.view.interfaces.get(name) == Some(&true));
+        let carrier = group.no_place.is_none() && self.interface_down(id).is_none();
         here && carrier && !group.order.stopped && !config.addresses.is_empty() && join_near && asks && !self.leaving
     }
 

@@ -42,7 +42,7 @@ pub fn group() -> GroupConfig {
         addresses: vec![VirtualAddress {
             address: [10, 0, 0, 77].into(),
             prefix: 24,
-            interface: "eth0".into(),
+            interface: Some("eth0".into()),
             label: None,
             broadcast: None,
         }],

@@ -9,6 +9,7 @@ use super::timers::Timer;
 use super::{Cluster, Record};
 use crate::config::model::GroupId;
 use crate::wire::Role;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Gaps between announcements, growing: neighbours that missed the first ones, without a flood.
@@ -20,6 +21,15 @@ const ANNOUNCE_GAPS: [Duration; 6] = [
     Duration::from_millis(800),
     Duration::from_millis(1600),
 ];
+
+/// How an address came to be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Loss {
+    /// Somebody else removed it.
+    Removed,
+    /// The kernel did, when its interface was switched off.
+    Flushed,
+}
 
 impl Cluster {
     pub(super) fn announce_anew(&mut self, id: GroupId) {
@@ -51,11 +61,11 @@ impl Cluster {
         matches!(self.group(id).phase, Phase::Running { .. } | Phase::Starting { step: StartStep::Members, .. })
     }
 
-    pub(super) fn address_lost(&mut self, id: GroupId, index: usize) {
+    pub(super) fn address_lost(&mut self, id: GroupId, index: usize, loss: Loss) {
         // Putting it back announces it: not before a node that slept has listened, nor where it is beaten.
         let beaten = self.group(id).claim().is_some_and(|grant| self.beaten(id, &grant));
         if self.has_its_addresses(id) && !self.asleep && !beaten {
-            self.repair(id, index);
+            self.repair(id, index, loss);
         }
     }
 
@@ -64,19 +74,39 @@ impl Cluster {
         self.group(id).missing.contains_key(&index)
     }
 
-    pub(super) fn repair(&mut self, id: GroupId, index: usize) {
-        if self.group(id).repairs.values().any(|other| *other == index) {
+    pub(super) fn repair(&mut self, id: GroupId, index: usize, loss: Loss) {
+        if self.group(id).repairs.values().any(|(other, _)| *other == index) {
             return;
         }
         let op = self.op(OP_TIMEOUT);
-        self.group_mut(id).repairs.insert(op, index);
+        self.group_mut(id).repairs.insert(op, (index, loss));
         self.out.push(Action::RepairAddress { op, group: id, index });
+    }
+
+    /// Where the host's networks have the addresses that name no interface.
+    pub(super) fn placed(&mut self, id: GroupId, interfaces: Vec<Option<String>>, fault: Option<String>) {
+        let group = self.group_mut(id);
+        let changed = group.no_place != fault;
+        (group.places, group.no_place) = (interfaces, fault);
+        self.speak |= changed;
+    }
+
+    /// The interface of an address, given or found.
+    pub(super) fn dev(&self, id: GroupId, index: usize) -> Option<&str> {
+        let given = self.config.group(id).addresses[index].interface.as_ref();
+        given.or(self.group(id).places.get(index)?.as_ref()).map(String::as_str)
+    }
+
+    /// One that has no carrier, of the interfaces that the group needs.
+    pub(super) fn interface_down(&self, id: GroupId) -> Option<&str> {
+        let needed = self.config.group(id).interfaces.iter().chain(self.group(id).places.iter().flatten());
+        needed.map(String::as_str).find(|name| self.view.interfaces.get(*name) != Some(&true))
     }
 
     /// The end of a repair, if `op` was one. One that failed is told once: the next look at the host's addresses tries it again.
     pub(super) fn put_back(&mut self, op: OpId, outcome: &Outcome) -> bool {
         let mut groups = self.groups.iter_mut();
-        let Some((id, index)) = groups.find_map(|group| Some((group.id, group.repairs.remove(&op)?))) else {
+        let Some((id, (index, loss))) = groups.find_map(|group| Some((group.id, group.repairs.remove(&op)?))) else {
             return false;
         };
         if !self.has_its_addresses(id) {
@@ -91,7 +121,17 @@ impl Cluster {
             }
             Outcome::Done | Outcome::Inspected(_) => {
                 group.missing.remove(&index);
-                Some(Change::AddressRepaired { group: id, index })
+                group.returned += usize::from(loss == Loss::Flushed);
+                let last = !group.repairs.values().any(|(_, loss)| *loss == Loss::Flushed);
+                match loss {
+                    Loss::Removed => Some(Change::AddressRepaired { group: id, index }),
+                    // All of an interface's addresses go together: one word for them.
+                    Loss::Flushed if !last => None,
+                    Loss::Flushed => {
+                        let count = std::mem::take(&mut group.returned);
+                        Some(Change::AddressesReturned { group: id, count })
+                    }
+                }
             }
         };
         if let Some(change) = change {

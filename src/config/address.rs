@@ -1,4 +1,4 @@
-//! `Address=ADDR/PREFIX dev IFACE [label L] [broadcast B]`.
+//! `Address=ADDR/PREFIX [dev IFACE] [label L] [broadcast B]`.
 //! It must not know which group an address is for.
 
 use super::local::Local;
@@ -6,7 +6,7 @@ use super::model::VirtualAddress;
 use super::name;
 use super::problem::did_you_mean;
 use super::unitfile::Word;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What is wrong with one word, and the remedy.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Mistake {
     pub(super) remedy: String,
 }
 
-const FORM: &str = "write ADDR/PREFIX dev IFACE, such as 10.0.0.77/24 dev eth0";
+const FORM: &str = "write ADDR/PREFIX and, if wanted, dev IFACE, such as 10.0.0.77/24 dev eth0";
 
 /// `words` are those of one value, at least one.
 pub(super) fn parse(words: &[Word], local: &Local) -> Result<VirtualAddress, Vec<Mistake>> {
@@ -65,13 +65,21 @@ pub(super) fn parse(words: &[Word], local: &Local) -> Result<VirtualAddress, Vec
             );
         }
     }
-    if dev.is_none() && !options.iter().any(|word| word.text == "dev") {
-        let what = "not built yet in this version: finding the interface of an address".to_owned();
-        wrong(first, what, "write dev and the interface behind the address");
+    if let Some((IpAddr::V6(address), _)) = subnet {
+        let ipv4_only = |option: &&[Word]| matches!(option[0].text.as_str(), "label" | "broadcast");
+        for option in options.chunks(2).filter(ipv4_only) {
+            let what = format!("an IPv6 address has no {}", option[0].text);
+            wrong(&option[0], what, "remove it; only IPv4 addresses have one");
+        }
+        if address.is_unicast_link_local() && dev.is_none() {
+            let what = format!("{address} is link-local: every interface has that network");
+            wrong(first, what, "write dev and the interface behind it");
+        }
     }
-    match (subnet, dev) {
-        (Some((address, prefix)), Some(dev)) if mistakes.is_empty() => {
-            Ok(VirtualAddress { address, prefix, interface: local.interface(&dev), label, broadcast })
+    match subnet {
+        Some((address, prefix)) if mistakes.is_empty() => {
+            let interface = dev.map(|dev| local.interface(&dev));
+            Ok(VirtualAddress { address, prefix, interface, label, broadcast })
         }
         _ => Err(mistakes),
     }
@@ -81,26 +89,38 @@ pub(super) fn parse(words: &[Word], local: &Local) -> Result<VirtualAddress, Vec
 pub(super) fn check_label(words: &[Word], address: &VirtualAddress) -> Result<(), Mistake> {
     let given = words.get(1..).unwrap_or_default().chunks(2).find(|option| option[0].text == "label");
     let Some([_, word]) = given else { return Ok(()) };
-    name::check_full_label(&address.interface, &word.text).map_err(|what| Mistake {
+    // Without `dev`, the interface is known when it is found.
+    let Some(interface) = &address.interface else { return Ok(()) };
+    name::check_full_label(interface, &word.text).map_err(|what| Mistake {
         word: word.clone(),
         what,
-        remedy: format!("shorten it; the interface's name on this host, {}, counts", address.interface),
+        remedy: format!("shorten it; the interface's name on this host, {interface}, counts"),
     })
 }
 
-fn parse_subnet(text: &str) -> Result<(Ipv4Addr, u8), (String, &'static str)> {
+fn parse_subnet(text: &str) -> Result<(IpAddr, u8), (String, &'static str)> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-    if address.parse::<Ipv6Addr>().is_ok() {
-        return Err(("not built yet in this version: IPv6 addresses".to_owned(), "give an IPv4 address"));
+    if address.contains('%') {
+        return Err((format!("\"{address}\" names an interface behind %"), "write dev and the interface instead"));
     }
-    let address: Ipv4Addr = address.parse().map_err(|_| (format!("\"{address}\" is not an IPv4 address"), FORM))?;
-    let Some(prefix) = prefix else {
-        return Err((format!("{address} has no prefix length"), "write it behind the address, such as 10.0.0.77/24"));
+    let address: IpAddr = address.parse().map_err(|_| (format!("\"{address}\" is not an IP address"), FORM))?;
+    let (longest, example, range) = match address {
+        IpAddr::V4(_) => (32, "write it behind the address, such as 10.0.0.77/24", "choose one from 1 to 32"),
+        IpAddr::V6(_) => (128, "write it behind the address, such as 2001:db8::77/64", "choose one from 1 to 128"),
     };
-    let bits = prefix.parse::<u8>().ok().filter(|bits| (1..=32).contains(bits) && !prefix.starts_with('+'));
+    let Some(prefix) = prefix else { return Err((format!("{address} has no prefix length"), example)) };
+    let bits = prefix.parse::<u8>().ok().filter(|bits| (1..=longest).contains(bits) && !prefix.starts_with('+'));
     let Some(bits) = bits else {
-        return Err((format!("\"{prefix}\" is not a prefix length"), "choose one from 1 to 32"));
+        return Err((format!("\"{prefix}\" is not a prefix length"), range));
     };
+    match address {
+        IpAddr::V4(address) => check_ipv4(address, bits)?,
+        IpAddr::V6(address) => check_ipv6(address, bits)?,
+    }
+    Ok((address, bits))
+}
+
+fn check_ipv4(address: Ipv4Addr, bits: u8) -> Result<(), (String, &'static str)> {
     if address.is_unspecified() || address.is_multicast() || address.is_broadcast() || address.is_loopback() {
         return Err((format!("{address} is not an address that a client could reach"), FORM));
     }
@@ -110,7 +130,23 @@ fn parse_subnet(text: &str) -> Result<(Ipv4Addr, u8), (String, &'static str)> {
         let what = format!("{address} is its network's own or broadcast address");
         return Err((what, "choose the address of one host in it, or correct the prefix length"));
     }
-    Ok((address, bits))
+    Ok(())
+}
+
+fn check_ipv6(address: Ipv6Addr, bits: u8) -> Result<(), (String, &'static str)> {
+    if let Some(ipv4) = address.to_ipv4_mapped() {
+        return Err((format!("{address} is IPv4 in the clothes of IPv6: {ipv4}"), "write the IPv4 address itself"));
+    }
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        let form = "write the address of one host, such as 2001:db8::77/64 dev eth0";
+        return Err((format!("{address} is not an address that a client could reach"), form));
+    }
+    let host_bits = u128::MAX.checked_shr(u32::from(bits)).unwrap_or(0);
+    if bits < 127 && u128::from(address) & host_bits == 0 {
+        let what = format!("{address} is the address of any router of its network");
+        return Err((what, "choose the address of one host in it, or correct the prefix length"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -129,13 +165,44 @@ mod tests {
     fn all_parts() {
         let read = read("10.0.0.77/24 dev eth0 label eth0:web broadcast 10.0.0.255");
         let expected = VirtualAddress {
-            address: Ipv4Addr::new(10, 0, 0, 77),
+            address: [10, 0, 0, 77].into(),
             prefix: 24,
-            interface: "eth0".to_owned(),
+            interface: Some("eth0".to_owned()),
             label: Some("eth0:web".to_owned()),
             broadcast: Some(Ipv4Addr::new(10, 0, 0, 255)),
         };
         assert_eq!(read, Ok(expected));
+    }
+
+    #[test]
+    fn ipv6_in_its_canonical_form() {
+        let address = read("2001:DB8:0:0::77/64 dev eth0").expect("sound");
+        assert_eq!((address.address.to_string().as_str(), address.prefix, address.dev()), ("2001:db8::77", 64, "eth0"));
+        assert!(read("fe80::77/64 dev eth0").is_ok() && read("2001:db8::77/128").is_ok());
+        for (text, told) in [
+            ("fe80::77/64", "link-local"),
+            ("fe80::77%eth0/64", "behind %"),
+            ("ff02::77/64 dev eth0", "reach"),
+            ("::1/128 dev eth0", "reach"),
+            ("::/64 dev eth0", "reach"),
+            ("::ffff:10.0.0.77/120 dev eth0", "10.0.0.77"),
+            ("2001:db8::/64 dev eth0", "any router"),
+            ("2001:db8::77/129 dev eth0", "prefix length"),
+            ("2001:db8::77 dev eth0", "prefix length"),
+            ("2001:db8::77/64 dev eth0 label web", "no label"),
+            ("2001:db8::77/64 dev eth0 broadcast 10.0.0.255", "no broadcast"),
+        ] {
+            let mistakes = read(text).expect_err(text);
+            assert!(mistakes.contains(told), "{text}: {mistakes}");
+        }
+    }
+
+    #[test]
+    fn without_dev_the_interface_is_found_later() {
+        assert_eq!(
+            read("10.0.0.77/24 label web").map(|read| (read.interface, read.label)),
+            Ok((None, Some("web".into())))
+        );
     }
 
     #[test]

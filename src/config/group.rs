@@ -316,7 +316,7 @@ impl<'a> Reading<'a> {
                 interfaces.push(interface);
             }
         };
-        addresses.iter().for_each(|address| add(address.interface.clone()));
+        addresses.iter().filter_map(|address| address.interface.clone()).for_each(&mut add);
         for (interface, place) in self.list("RequireInterface") {
             match name::check_interface(&interface) {
                 Ok(()) => add(self.context.local.interface(&interface)),
@@ -341,6 +341,7 @@ pub(super) fn digest(group: &GroupConfig, cluster: &Cluster) -> u32 {
     }
     for VirtualAddress { address, prefix, interface, label, broadcast } in &group.addresses {
         let label = label.as_deref().unwrap_or("-");
+        let interface = interface.as_deref().unwrap_or("-");
         let broadcast = broadcast.map_or("-".to_owned(), |broadcast| broadcast.to_string());
         canonical.line("address", format_args!("{address}/{prefix} {interface} {label} {broadcast}"));
     }

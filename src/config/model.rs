@@ -115,7 +115,7 @@ pub struct GroupConfig {
     pub failback: bool,
     pub proof: ProofPolicy,
     pub delay: Duration,
-    /// Service interfaces that must have carrier, without duplicates: those of the addresses and `RequireInterface=`.
+    /// Service interfaces that must have carrier, without duplicates: those that addresses name, and `RequireInterface=`.
     pub interfaces: Vec<String>,
     pub timeout_start: Duration,
     pub timeout_stop: Duration,
@@ -123,13 +123,14 @@ pub struct GroupConfig {
     pub digest: u32,
 }
 
-/// `Address=ADDR/PREFIX dev IFACE [label L] [broadcast B]`.
+/// `Address=ADDR/PREFIX [dev IFACE] [label L] [broadcast B]`; label and broadcast with IPv4 only.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VirtualAddress {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub prefix: u8,
-    /// The interface on this host (after `local.toml`).
-    pub interface: String,
+    /// The interface on this host (after `local.toml`). Without one, it is the one whose own network holds the address:
+    /// that is for each host to find, and to find anew.
+    pub interface: Option<String>,
     pub label: Option<String>,
     pub broadcast: Option<Ipv4Addr>,
 }
@@ -223,6 +224,13 @@ impl LinkKind {
             LinkKind::Mcast { .. } => "mcast",
             LinkKind::Bcast => "bcast",
         }
+    }
+}
+
+impl VirtualAddress {
+    /// The interface; where none is known the empty name, which no interface has.
+    pub fn dev(&self) -> &str {
+        self.interface.as_deref().unwrap_or_default()
     }
 }
 

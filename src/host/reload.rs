@@ -111,7 +111,8 @@ fn changes(old: &GroupConfig, new: &GroupConfig) -> Vec<String> {
     let place = |address: &VirtualAddress| (address.address, address.prefix, address.interface.clone());
     let kept = |old: &VirtualAddress| new.addresses.iter().any(|new| place(new) == place(old));
     let gone = old.addresses.iter().filter(|old| !kept(old));
-    let gone = gone.map(|old| format!("{}/{} dev {} is gone from its files", old.address, old.prefix, old.interface));
+    let dev = |old: &VirtualAddress| old.interface.as_ref().map_or(String::new(), |dev| format!(" dev {dev}"));
+    let gone = gone.map(|old| format!("{}/{}{} is gone from its files", old.address, old.prefix, dev(old)));
     let left = old.members.iter().filter(|member| !new.members.contains(member));
     let left = left.map(|member| format!("{member} is gone from its files"));
     let added = new.members.iter().filter(|member| !old.members.contains(member));
@@ -169,8 +170,8 @@ mod tests {
     }
 
     fn address(last: u8) -> VirtualAddress {
-        let address = std::net::Ipv4Addr::new(10, 0, 0, last);
-        VirtualAddress { address, prefix: 24, interface: "eth0".into(), label: None, broadcast: None }
+        let address = [10, 0, 0, last].into();
+        VirtualAddress { address, prefix: 24, interface: Some("eth0".into()), label: None, broadcast: None }
     }
 
     #[test]
@@ -188,7 +189,7 @@ mod tests {
         let remedy = "hafailoverctl stop web, systemctl restart hafailover, hafailoverctl start web";
         assert!(gone.contains("10.0.0.77/24 dev eth0 is gone") && gone.ends_with(remedy), "{gone}");
         assert!(after(|new| new.groups[1].addresses[0].prefix = 25).unwrap().contains("10.0.0.77/24"));
-        assert!(after(|new| new.groups[1].addresses[0].interface = "eth1".into()).unwrap().contains("dev eth0"));
+        assert!(after(|new| new.groups[1].addresses[0].interface = Some("eth1".into())).unwrap().contains("dev eth0"));
         assert!(after(|new| new.groups[1].members.clear()).unwrap().contains("nginx.service is gone"));
         assert!(after(|new| new.groups[1].members.push("a.mount".into())).unwrap().contains("a.mount is new"));
         let gone = after(|new| drop(new.groups.pop())).unwrap();

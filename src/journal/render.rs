@@ -274,6 +274,10 @@ fn of_group(change: &Change, config: &Config) -> Option<Entry> {
             let text = format!("address {} was removed by somebody else: put back", address(config, *group, *index));
             entry(Warning, 69, group, text)
         }
+        Change::AddressesReturned { group, count } => {
+            let text = format!("{count} IPv6 addresses put back: their interface had been switched off");
+            entry(Notice, 79, group, text)
+        }
         Change::GroupRenewed { group, epoch, peer } => {
             let text = format!(
                 "{} once owned it under a higher epoch and runs nothing of it now: goes on here under a new one",
@@ -341,7 +345,7 @@ fn of_trouble(change: &Change, config: &Config) -> Option<Entry> {
         }
         Change::AddressNotRepaired { group, index, reason } => {
             let address = address(config, *group, *index);
-            let text = format!("address {address} was removed by somebody else and cannot be put back: {reason}");
+            let text = format!("address {address} is gone and cannot be put back: {reason}");
             entry(Error, 88, group, text).reason(reason)
         }
         Change::GuardFault { group, reason } => {

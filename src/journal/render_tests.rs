@@ -56,6 +56,7 @@ fn every_change() -> Vec<Change> {
         Change::TwoOwners { group, peer, mine, theirs: Some(theirs), keep: true },
         Change::TwoOwnersOver { group, peer },
         Change::AddressRepaired { group, index: 0 },
+        Change::AddressesReturned { group, count: 2 },
         Change::AddressNotRepaired { group, index: 0, reason: reason() },
         Change::GroupRenewed { group, epoch, peer },
         Change::MemberDown { group, unit: "nginx.service".into(), reason: reason() },
@@ -81,7 +82,7 @@ fn listed(change: &Change) -> bool {
         GroupBanned { .. } | GroupCleared { .. } | GroupBlocked { .. } | GroupUnblocked { .. } => true,
         StopUnconfirmed { .. } | TwoOwners { .. } | TwoOwnersOver { .. } | AddressRepaired { .. } => true,
         MemberDown { .. } | OrderStop { .. } | OrderStart { .. } | GuardFault { .. } | GuardBack { .. } => true,
-        AddressNotRepaired { .. } | GroupRenewed { .. } | HostStopping | Leaving => true,
+        AddressesReturned { .. } | AddressNotRepaired { .. } | GroupRenewed { .. } | HostStopping | Leaving => true,
     }
 }
 
@@ -98,7 +99,7 @@ fn every_change_has_a_text_and_a_message_id_of_its_own() {
         assert!(texts.insert(entry.text.clone()), "{change:?}: the same text as another");
         assert!(!entry.text.contains('\n'));
     }
-    assert_eq!(texts.len(), 44);
+    assert_eq!(texts.len(), 45);
 }
 
 #[test]

@@ -126,9 +126,10 @@ impl UdpLink {
                 self.retries = !place.reaches_v6(*group, self.config.port);
                 (!self.retries, format!("{name} has no IPv6 address from which to reach {group}, or not yet"))
             }
-            (LinkKind::Mcast { .. } | LinkKind::Bcast, _) => {
-                (!interface.addresses.is_empty(), format!("{name} has no IPv4 address"))
-            }
+            (LinkKind::Mcast { .. } | LinkKind::Bcast, _) => (
+                interface.addresses.iter().any(|address| address.local.is_ipv4()),
+                format!("{name} has no IPv4 address"),
+            ),
         };
         (!here).then_some(what)
     }

@@ -152,6 +152,14 @@ fn came(event: &Event, config: &Config) -> String {
             format!("interface {interface} has {} carrier", if *up { "a" } else { "no" })
         }
         Event::AddressLost { group, index } => format!("address {index} of {} is gone", name(*group, config)),
+        Event::AddressFlushed { group, index } => {
+            format!("address {index} of {} went with its interface, which is back", name(*group, config))
+        }
+        Event::Placed { group, fault: Some(fault), .. } => format!("{}: {fault}", name(*group, config)),
+        Event::Placed { group, interfaces, .. } => {
+            let found = interfaces.iter().map(|name| name.as_deref().unwrap_or("-"));
+            format!("interfaces of {}: {}", name(*group, config), found.collect::<Vec<_>>().join(" "))
+        }
         Event::ProbeAnswer { group, index, mac } => {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
             format!("{mac} answers for address {index} of {}", name(*group, config))

@@ -27,7 +27,7 @@ pub(super) fn two_nodes(me: u8) -> Config {
     group.addresses = vec![VirtualAddress {
         address: "10.0.0.77".parse().unwrap(),
         prefix: 24,
-        interface: "eth0".into(),
+        interface: Some("eth0".into()),
         label: None,
         broadcast: None,
     }];

@@ -6,7 +6,6 @@ use crate::config::model::{
     Config, GroupConfig, GroupTag, LinkConfig, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing,
     VirtualAddress,
 };
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 pub const NODES: usize = 2;
@@ -192,9 +191,9 @@ fn group(random: &mut Random, timing: &Timing, index: u8) -> GroupConfig {
     let bare = timing.deadtime >= Duration::from_secs(1) && random.permille(200);
     let addresses = if bare { 0 } else { random.between(1, 2) as u8 };
     let addresses = (1..=addresses).map(|last| VirtualAddress {
-        address: Ipv4Addr::new(10, 0, index, last),
+        address: [10, 0, index, last].into(),
         prefix: 24,
-        interface: SERVICE.into(),
+        interface: Some(SERVICE.into()),
         label: None,
         broadcast: None,
     });

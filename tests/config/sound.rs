@@ -149,6 +149,29 @@ fn both_hosts_compute_the_same_digests_from_the_same_files() {
 }
 
 #[test]
+fn an_address_without_dev_means_the_same_on_all_hosts_and_requires_no_interface_yet() {
+    let tree = Tree::sound();
+    let with = digests(&tree.loaded().config);
+    tree.replace(WEB, "10.0.0.77/24 dev eth0", "10.0.0.77/24\nAddress=2001:DB8:0::77/64 dev eth1");
+    let alpha = tree.loaded().config;
+    tree.write(LOCAL, "node = \"beta\"\n[interfaces]\neth1 = \"enp7s0\"\n");
+    let beta = load(&tree.paths(), "vm-4711.example").expect("sound").config;
+    assert_ne!(digests(&alpha), with);
+    assert_eq!(digests(&alpha), digests(&beta));
+    assert_eq!(
+        (&alpha.groups[1].interfaces, &beta.groups[1].interfaces),
+        (&vec!["eth1".into()], &vec!["enp7s0".into()])
+    );
+    let web =
+        alpha.groups[1].addresses.iter().map(|address| (address.address.to_string(), address.interface.as_deref()));
+    assert_eq!(web.collect::<Vec<_>>(), [("10.0.0.77".into(), None), ("2001:db8::77".into(), Some("eth1"))]);
+    tree.replace(WEB, "2001:DB8:0::77", "2001:db8::77");
+    assert_eq!(digests(&tree.loaded().config), digests(&alpha), "spelled otherwise it is the same address");
+    tree.replace(WEB, "2001:db8::77/64 dev eth1", "2001:db8::77/64\nRequireInterface=eth1");
+    assert_ne!(digests(&tree.loaded().config), digests(&alpha), "not named is not the same as required");
+}
+
+#[test]
 fn a_reordered_list_of_nodes_changes_the_preference_and_nobodys_number() {
     let tree = Tree::sound();
     let before = tree.loaded().config;

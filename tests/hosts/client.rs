@@ -4,7 +4,7 @@
 use crate::sys::{INSTRUMENT, Result, become_realtime, inside, sleep_until, wait_for};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -31,9 +31,12 @@ pub struct Client {
 
 impl Client {
     /// Begins to ask `address` from within `namespace`.
-    pub fn start(namespace: &str, address: Ipv4Addr) -> Result<Client> {
+    pub fn start(namespace: &str, address: impl Into<IpAddr>) -> Result<Client> {
+        let address = address.into();
         let socket = inside(namespace, || {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            let any =
+                if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+            let socket = UdpSocket::bind((any, 0))?;
             socket.set_nonblocking(true)?;
             Ok(socket)
         })?;
@@ -160,10 +163,10 @@ pub struct Responder {
 }
 
 impl Responder {
-    pub fn start(namespace: &str, addresses: &[Ipv4Addr]) -> Result<Responder> {
+    pub fn start<A: Copy + Into<IpAddr>>(namespace: &str, addresses: &[A]) -> Result<Responder> {
         let mut responder = Responder { stop: Arc::default(), threads: Vec::new() };
-        for address in addresses {
-            let socket = inside(namespace, || echo_socket(*address))?;
+        for address in addresses.iter().map(|address| (*address).into()) {
+            let socket = inside(namespace, || echo_socket(address))?;
             let stop = responder.stop.clone();
             let thread = std::thread::Builder::new().name(format!("echo-{address}"));
             responder.threads.push(thread.spawn(move || echo(&socket, &stop))?);
@@ -182,10 +185,15 @@ impl Drop for Responder {
 }
 
 /// Bound to an address that need not be there yet: the kernel delivers once it is, and answers come from that address.
-fn echo_socket(address: Ipv4Addr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_freebind_v4(true)?;
-    socket.bind(&SocketAddrV4::new(address, ECHO_PORT).into())?;
+fn echo_socket(address: IpAddr) -> io::Result<UdpSocket> {
+    let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv4() {
+        socket.set_freebind_v4(true)?
+    } else {
+        socket.set_freebind_v6(true)?
+    };
+    socket.bind(&SocketAddr::new(address, ECHO_PORT).into())?;
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;
     Ok(socket.into())
 }

@@ -16,6 +16,8 @@
 
 #![allow(unreachable_pub)] // Nothing is reachable from outside a test program.
 
+#[path = "../netns/bare.rs"]
+mod bare;
 #[path = "../config/cases.rs"]
 mod cases;
 mod client;

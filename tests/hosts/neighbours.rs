@@ -8,7 +8,7 @@ use hafailover::beat::BeatThread;
 use hafailover::cluster::status::LinkStatus;
 use hafailover::cluster::{BootId, Cluster, Identity, Incarnation, RequestId, Saved, Status};
 use hafailover::config::{self, Paths};
-use hafailover::host::address::{ArpSocket, Netlink};
+use hafailover::host::address::{Neighbours, Netlink};
 use hafailover::host::clock;
 use hafailover::host::orders::{Beat, MOVES_EVERY, ToBeat, ToHost, beat_channel};
 use hafailover::host::state::{self, Places};
@@ -79,9 +79,10 @@ impl Neighbour {
                 let identity =
                     Identity { incarnation: Incarnation(clock::random_u64()?), boot: BootId(clock::random_u64()?) };
                 let heart = Cluster::new(config.clone(), identity, &Saved::default(), &[], clock::now());
-                let (netlink, arp, journal) = (Netlink::open()?, ArpSocket::open()?, Journal::start(config.clone())?);
+                let (netlink, network, journal) =
+                    (Netlink::open()?, Neighbours::open()?, Journal::start(config.clone())?);
                 let machine = state::Identity { machine_id: within.clone(), product_uuid: String::new() };
-                let edges = Edges::new(config, loaded.keys, places, machine, netlink, arp, host, journal);
+                let edges = Edges::new(config, loaded.keys, places, machine, netlink, network, host, journal);
                 let moves = Arc::new(AtomicU64::new(0));
                 stand_in(&moves);
                 Ok(BeatThread::new(heart, edges, inbox, Arc::default(), moves))

@@ -235,6 +235,8 @@ fn drain(source: &Source, at: Instant, seen: &mut Seen) {
 /// Protocol 0 of netlink is the one for routes and addresses.
 fn address_socket() -> io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    // A thousand addresses come and go in one go.
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 * 1024 * 1024)?;
     bind(&socket, &SocketAddrNetlink::new(0, RTMGRP_IPV4_IFADDR))?;
     Ok(socket)
 }

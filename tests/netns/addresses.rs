@@ -56,7 +56,7 @@ fn label_and_broadcast_are_as_given() {
     assert!(shown.contains("inet 10.9.9.9/32 scope global v0"), "{shown}");
     assert!(shown.contains("inet 10.8.8.8/31 scope global v0"), "{shown}");
 
-    labelled.address = ipv4("10.0.0.78");
+    labelled.address = ipv4("10.0.0.78").into();
     labelled.label = Some("v0:a-much-too-long-label".into());
     let error = netlink.add(&[&labelled], false).expect_err("too long");
     assert!(matches!(error, AddressError::LabelTooLong { .. }), "{error}");
@@ -175,7 +175,7 @@ fn an_address_is_gone_only_when_this_host_holds_it_nowhere() {
         let error = netlink.remove(&all).expect_err("one is still here");
         let remedy = format!("remove it with: ip address del {elsewhere} dev {from}");
         assert!(error.to_string().ends_with(&remedy), "{error}");
-        assert!(netlink.find(ipv4("10.0.0.102")).is_none(), "the others went");
+        assert!(netlink.find(ipv4("10.0.0.102").into()).is_none(), "the others went");
         lab.ip_a(&format!("addr del {elsewhere} dev {from}"));
         netlink.remove(&all).expect("now all are gone");
     }
@@ -194,7 +194,7 @@ fn an_address_elsewhere_on_this_host_is_never_adopted() {
         }
         assert!(!netlink.has(&wanted));
     }
-    let (interface, prefix) = netlink.find(ipv4("10.0.0.101")).expect("found");
+    let (interface, prefix) = netlink.find(ipv4("10.0.0.101").into()).expect("found");
     assert_eq!((interface.name.as_str(), prefix), ("lo", 32));
 }
 
@@ -210,7 +210,8 @@ fn what_the_kernel_refuses_takes_the_rest_of_the_call_back() {
     assert_eq!(lab.show_a("-4 -o addr show dev v0").lines().count(), 1);
     assert_eq!(netlink.drain(), []);
 
-    let nowhere = hafailover::config::model::VirtualAddress { interface: "eth9".into(), ..address("10.0.0.1/24") };
+    let nowhere =
+        hafailover::config::model::VirtualAddress { interface: Some("eth9".into()), ..address("10.0.0.1/24") };
     let error = netlink.add(&[&nowhere], false).expect_err("refused");
     assert_eq!(error.to_string(), "interface eth9 does not exist: cannot add 10.0.0.1");
     netlink.remove(&[&nowhere]).expect("nothing is on an interface that does not exist");

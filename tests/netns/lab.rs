@@ -87,6 +87,9 @@ impl Lab {
     fn make_pair_with(&self, add: &str) {
         self.ip_a(add);
         self.ip_a(&format!("link set v1 netns {} name v0", self.names[1]));
+        // No addresses of the kernel's own making, which come at times of their own.
+        self.ip_a("link set v0 addrgenmode none");
+        self.ip_b("link set v0 addrgenmode none");
         self.ip_a("link set v0 up");
         self.ip_b("link set v0 up");
         self.ip_a("addr add 10.0.0.1/24 dev v0");
@@ -175,7 +178,7 @@ pub(crate) fn address(text: &str) -> VirtualAddress {
     VirtualAddress {
         address: address.parse().expect("an address"),
         prefix: prefix.parse().expect("a prefix"),
-        interface: "v0".to_owned(),
+        interface: Some("v0".to_owned()),
         label: None,
         broadcast: None,
     }

@@ -2,7 +2,10 @@
 
 mod addresses;
 mod arp;
+mod bare;
 mod firewall;
 mod interfaces;
 mod lab;
 mod links;
+mod mass;
+mod ndp;

@@ -11,7 +11,7 @@ use neli::types::{Buffer, RtBuffer};
 use neli::{FromBytes, FromBytesWithInput, Size, ToBytes};
 use std::fmt::Debug;
 use std::io::Cursor;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 const HEADER: usize = 16;
 
@@ -19,6 +19,9 @@ const HEADER: usize = 16;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFLA_INET_CONF: u16 = 1;
 const IPV4_DEVCONF_PROMOTE_SECONDARIES: u16 = 20;
+/// `struct ifa_cacheinfo` of an IPv6 address that stays, yet is never chosen as source where another is there: its
+/// lifetimes (preferred, valid) and two times that only the kernel writes.
+const FOR_EVER_NOT_PREFERRED: [u32; 4] = [0, u32::MAX, 0, 0];
 
 /// A message from the kernel.
 #[derive(Debug)]
@@ -121,6 +124,7 @@ fn link_facts(message: &Ifinfomsg) -> Option<InterfaceFacts> {
     let mut facts = InterfaceFacts {
         index: *message.ifi_index() as u32,
         // RUNNING adds the operational state: an 802.1X port or a bond without members has carrier, yet is not usable.
+        up: flags.contains(Iff::UP),
         carrier: flags.contains(Iff::UP | Iff::LOWERUP | Iff::RUNNING),
         arp: *message.ifi_type() == Arphrd::Ether && !flags.intersects(Iff::NOARP | Iff::LOOPBACK),
         name: None,
@@ -143,12 +147,16 @@ fn text(payload: &[u8]) -> Option<String> {
 }
 
 fn address_of(message: &Ifaddrmsg) -> Option<(u32, InterfaceAddress)> {
-    if *message.ifa_family() != RtAddrFamily::Inet {
-        return None;
-    }
-    let ipv4 =
-        |attribute: &Rtattr<Ifa, Buffer>| <[u8; 4]>::try_from(attribute.payload().as_ref()).ok().map(Ipv4Addr::from);
-    let find = |kind: Ifa| message.rtattrs().iter().find(|a| *a.rta_type() == kind).and_then(ipv4);
+    let family = *message.ifa_family();
+    let ip = |attribute: &Rtattr<Ifa, Buffer>| {
+        let bytes = attribute.payload().as_ref();
+        match family {
+            RtAddrFamily::Inet => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+            RtAddrFamily::Inet6 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+            _ => None,
+        }
+    };
+    let find = |kind: Ifa| message.rtattrs().iter().find(|a| *a.rta_type() == kind).and_then(ip);
     let local = find(Ifa::Local).or_else(|| find(Ifa::Address))?;
     let peer = find(Ifa::Address).unwrap_or(local);
     Some((*message.ifa_index(), InterfaceAddress { local, prefix: *message.ifa_prefixlen(), peer }))
@@ -158,7 +166,7 @@ fn address_of(message: &Ifaddrmsg) -> Option<(u32, InterfaceAddress)> {
 #[derive(Debug)]
 pub(super) struct NewAddress<'a> {
     pub(super) index: u32,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     pub(super) prefix: u8,
     pub(super) broadcast: Option<Ipv4Addr>,
     pub(super) label: Option<&'a str>,
@@ -176,8 +184,10 @@ impl Batch {
     }
 
     pub(super) fn add_address(&mut self, sequence: u32, new: &NewAddress<'_>) {
-        let mut attributes =
-            vec![attribute(Ifa::Local, new.address.octets()), attribute(Ifa::Address, new.address.octets())];
+        let mut attributes = local_and_peer(new.address);
+        if new.address.is_ipv6() {
+            attributes.push(attribute(Ifa::Cacheinfo, octets(&FOR_EVER_NOT_PREFERRED)));
+        }
         attributes.extend(new.broadcast.map(|broadcast| attribute(Ifa::Broadcast, broadcast.octets())));
         attributes.extend(new.label.map(|label| attribute(Ifa::Label, with_nul(label))));
         // EXCL: an address that is there already is told, not taken.
@@ -185,9 +195,8 @@ impl Batch {
         self.push(Rtm::Newaddr, flags, sequence, address_message(new.index, new.address, new.prefix, attributes));
     }
 
-    pub(super) fn remove_address(&mut self, sequence: u32, index: u32, address: Ipv4Addr, prefix: u8) {
-        let attributes = vec![attribute(Ifa::Local, address.octets()), attribute(Ifa::Address, address.octets())];
-        let message = address_message(index, address, prefix, attributes);
+    pub(super) fn remove_address(&mut self, sequence: u32, index: u32, address: IpAddr, prefix: u8) {
+        let message = address_message(index, address, prefix, local_and_peer(address));
         self.push(Rtm::Deladdr, NlmF::REQUEST | NlmF::ACK, sequence, message);
     }
 
@@ -205,7 +214,7 @@ impl Batch {
     }
 
     pub(super) fn dump_addresses(&mut self, sequence: u32) {
-        let message = address_message(0, Ipv4Addr::UNSPECIFIED, 0, Vec::new());
+        let message = message_of(RtAddrFamily::Unspecified, 0, 0, IfaF::empty(), RtScope::Universe, Vec::new());
         self.push(Rtm::Getaddr, NlmF::REQUEST | NlmF::DUMP, sequence, message);
     }
 
@@ -241,12 +250,41 @@ fn with_nul(text: &str) -> Buffer {
     Buffer::from(bytes)
 }
 
-fn address_message(index: u32, address: Ipv4Addr, prefix: u8, attributes: Vec<Rtattr<Ifa, Buffer>>) -> Ifaddrmsg {
+/// One end is the other: no point-to-point address.
+fn local_and_peer(address: IpAddr) -> Vec<Rtattr<Ifa, Buffer>> {
+    let payload = || match address {
+        IpAddr::V4(address) => Buffer::from(address.octets().to_vec()),
+        IpAddr::V6(address) => Buffer::from(address.octets().to_vec()),
+    };
+    vec![attribute(Ifa::Local, payload()), attribute(Ifa::Address, payload())]
+}
+
+fn octets(words: &[u32]) -> Buffer {
+    Buffer::from(words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>())
+}
+
+fn address_message(index: u32, address: IpAddr, prefix: u8, attributes: Vec<Rtattr<Ifa, Buffer>>) -> Ifaddrmsg {
+    let scope = if address.is_loopback() { RtScope::Host } else { RtScope::Universe };
+    match address {
+        IpAddr::V4(_) => message_of(RtAddrFamily::Inet, index, prefix, IfaF::empty(), scope, attributes),
+        // Usable at once: whether somebody else has it was asked before, and is watched from here on.
+        IpAddr::V6(_) => message_of(RtAddrFamily::Inet6, index, prefix, IfaF::NODAD, scope, attributes),
+    }
+}
+
+fn message_of(
+    family: RtAddrFamily,
+    index: u32,
+    prefix: u8,
+    flags: IfaF,
+    scope: RtScope,
+    attributes: Vec<Rtattr<Ifa, Buffer>>,
+) -> Ifaddrmsg {
     IfaddrmsgBuilder::default()
-        .ifa_family(RtAddrFamily::Inet)
+        .ifa_family(family)
         .ifa_prefixlen(prefix)
-        .ifa_flags(IfaF::empty())
-        .ifa_scope(if address.is_loopback() { RtScope::Host } else { RtScope::Universe })
+        .ifa_flags(flags)
+        .ifa_scope(scope)
         .ifa_index(index)
         .rtattrs(attributes.into_iter().collect::<RtBuffer<Ifa, Buffer>>())
         .build()
@@ -289,7 +327,7 @@ mod tests {
         let datagram = [new_address(), new_address()].concat();
         let read: Vec<_> = messages(&datagram).collect::<Result<_, _>>().expect("both are sound");
         assert_eq!(read.len(), 2);
-        let expected = InterfaceAddress::new(Ipv4Addr::new(10, 0, 0, 77), 24);
+        let expected = InterfaceAddress::new([10, 0, 0, 77].into(), 24);
         for message in read {
             assert_eq!((message.sequence, message.port, message.interrupted), (5, 9, false));
             assert!(matches!(message.body, Body::Update(Update::Address { index: 3, address }) if address == expected));
@@ -304,7 +342,7 @@ mod tests {
         else {
             panic!("an address");
         };
-        assert_eq!((address.local.octets(), address.peer.octets()), ([10, 0, 0, 77], [10, 9, 9, 9]));
+        assert_eq!((address.local, address.peer), ([10, 0, 0, 77].into(), [10, 9, 9, 9].into()));
     }
 
     #[test]

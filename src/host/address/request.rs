@@ -6,7 +6,7 @@ use crate::config::model::VirtualAddress;
 use crate::config::name::full_label;
 use rustix::io::Errno;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use thiserror::Error;
 
 /// IFNAMSIZ without the terminator.
@@ -15,26 +15,28 @@ const LABEL: usize = 15;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AddressError {
     #[error("interface {interface} does not exist: cannot add {address}")]
-    NoInterface { interface: String, address: Ipv4Addr },
+    NoInterface { interface: String, address: IpAddr },
+    #[error("no interface was found for {address}: give this host an address of its own in that network, or write dev")]
+    NoPlace { address: IpAddr },
     #[error(
         "{address}/{prefix} is already on {interface}, not added by hafailover: remove it there, or from the group"
     )]
-    AlreadyThere { address: Ipv4Addr, prefix: u8, interface: String },
+    AlreadyThere { address: IpAddr, prefix: u8, interface: String },
     #[error("label {label} of {address} is longer than the 15 characters the kernel takes: shorten it")]
-    LabelTooLong { address: Ipv4Addr, label: String },
+    LabelTooLong { address: IpAddr, label: String },
     #[error("cannot {operation} on {interface}: {reason}; {remedy}")]
     Kernel { operation: String, interface: String, reason: String, remedy: String },
     #[error(
         "{address}/{prefix} is still on {interface}, and this node answers for it: \
          remove it with: ip address del {address}/{prefix} dev {interface}"
     )]
-    StillThere { address: Ipv4Addr, prefix: u8, interface: String },
+    StillThere { address: IpAddr, prefix: u8, interface: String },
     #[error(
         "the kernel does not say which addresses this host holds, so none counts as removed; it is asked again; \
          if that does not end, see `ip address show` and `journalctl -k`"
     )]
     Unread,
-    #[error("{}", .0.iter().map(AddressError::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("{}", listed(.0))]
     Several(Vec<AddressError>),
 }
 
@@ -53,7 +55,8 @@ impl Request<'_> {
             Request::Add(new) => {
                 // A label that does not fit was refused before; without one the address is still right.
                 let label = label_of(new).unwrap_or_default();
-                let broadcast = new.broadcast.or_else(|| broadcast_of(new.address, new.prefix));
+                let computed = || broadcast_of(ipv4(new.address)?, new.prefix);
+                let broadcast = new.broadcast.or_else(computed);
                 let (address, prefix) = (new.address, new.prefix);
                 let new = NewAddress { index, address, prefix, broadcast, label: label.as_deref() };
                 batch.add_address(sequence, &new);
@@ -72,14 +75,14 @@ impl Request<'_> {
     pub(super) fn interface(&self) -> &str {
         match self {
             Request::Promote { interface } => interface,
-            Request::Add(address) | Request::Remove(address) => &address.interface,
+            Request::Add(address) | Request::Remove(address) => address.dev(),
         }
     }
 
     pub(super) fn error(&self, error: Errno) -> AddressError {
         let operation = match self {
             Request::Add(new) if error == Errno::EXIST => {
-                let (address, prefix, interface) = (new.address, new.prefix, new.interface.clone());
+                let (address, prefix, interface) = (new.address, new.prefix, new.dev().to_owned());
                 return AddressError::AlreadyThere { address, prefix, interface };
             }
             Request::Promote { .. } => "switch on promote_secondaries".to_owned(),
@@ -87,13 +90,20 @@ impl Request<'_> {
             Request::Remove(address) => format!("remove {}/{}", address.address, address.prefix),
         };
         let (reason, interface) = (io::Error::from(error).to_string(), self.interface().to_owned());
-        AddressError::Kernel { operation, remedy: remedy(error, &interface), interface, reason }
+        let is_ipv6 = self.address().is_some_and(|address| address.address.is_ipv6());
+        AddressError::Kernel { operation, remedy: remedy(error, &interface, is_ipv6), interface, reason }
     }
 }
 
 /// What to do about a refusal of the kernel's.
-fn remedy(error: Errno, interface: &str) -> String {
+fn remedy(error: Errno, interface: &str, is_ipv6: bool) -> String {
     match error {
+        Errno::ACCESS if is_ipv6 => {
+            format!("IPv6 is switched off there: sysctl net.ipv6.conf.{interface}.disable_ipv6=0")
+        }
+        Errno::AFNOSUPPORT | Errno::OPNOTSUPP if is_ipv6 => {
+            "this kernel has no IPv6: boot it without ipv6.disable=1, or remove the address from the group".into()
+        }
         Errno::PERM | Errno::ACCESS => {
             "the daemon lacks CAP_NET_ADMIN: start it by `systemctl start hafailover`, with the unit as shipped".into()
         }
@@ -103,18 +113,35 @@ fn remedy(error: Errno, interface: &str) -> String {
     }
 }
 
+/// A thousand refusals have one cause, as a rule.
+fn listed(errors: &[AddressError]) -> String {
+    const SHOWN: usize = 3;
+    let mut text = errors.iter().take(SHOWN).map(AddressError::to_string).collect::<Vec<_>>().join("; ");
+    if errors.len() > SHOWN {
+        text.push_str(&format!("; and {} more of the kind", errors.len() - SHOWN));
+    }
+    text
+}
+
 pub(super) fn several(mut errors: Vec<AddressError>) -> AddressError {
     if errors.len() == 1 { errors.remove(0) } else { AddressError::Several(errors) }
 }
 
 /// The configuration was checked for this; what an older version of it left in /run may still be too long.
-pub(super) fn label_of(address: &VirtualAddress) -> Result<Option<String>, AddressError> {
+pub(crate) fn label_of(address: &VirtualAddress) -> Result<Option<String>, AddressError> {
     let Some(label) = &address.label else { return Ok(None) };
-    let full = full_label(&address.interface, label);
+    let full = full_label(address.dev(), label);
     if full.len() > LABEL {
         return Err(AddressError::LabelTooLong { address: address.address, label: full });
     }
     Ok(Some(full))
+}
+
+fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
 }
 
 /// As `ip address add … broadcast +`; a network of one or two addresses has none.
@@ -129,9 +156,9 @@ mod tests {
 
     fn labelled(label: &str) -> VirtualAddress {
         VirtualAddress {
-            address: Ipv4Addr::new(10, 0, 0, 77),
+            address: [10, 0, 0, 77].into(),
             prefix: 24,
-            interface: "eth0".into(),
+            interface: Some("eth0".into()),
             label: Some(label.into()),
             broadcast: None,
         }

@@ -1,21 +1,21 @@
-//! PURE. The interfaces and IPv4 addresses of this host as netlink last told, and what changed.
+//! PURE. The interfaces and IP addresses of this host as netlink last told, and what changed.
 //! It must not know sockets or message formats, nor which addresses are ours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-/// An IPv4 address on an interface. The kernel tells addresses apart by all three.
+/// An address on an interface. The kernel tells IPv4 addresses apart by all three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceAddress {
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     pub prefix: u8,
     /// The far end of a point-to-point address; otherwise the same as `local`.
-    pub peer: Ipv4Addr,
+    pub peer: IpAddr,
 }
 
 impl InterfaceAddress {
     /// An address as groups have them: of a network, not point to point.
-    pub fn new(local: Ipv4Addr, prefix: u8) -> InterfaceAddress {
+    pub fn new(local: IpAddr, prefix: u8) -> InterfaceAddress {
         InterfaceAddress { local, prefix, peer: local }
     }
 }
@@ -26,23 +26,29 @@ pub struct InterfaceState {
     pub index: u32,
     /// None where it is not six bytes long.
     pub mac: Option<[u8; 6]>,
+    /// Switched on. The kernel takes the IPv6 addresses from an interface that is switched off.
+    pub up: bool,
     /// Up, with carrier, and not held back by authentication or a lower layer.
     pub carrier: bool,
-    /// Neighbours are found by ARP: Ethernet, not the loopback, not NOARP.
+    /// Neighbours are found by ARP and neighbour solicitation: Ethernet, not the loopback, not NOARP.
     pub arp: bool,
     pub addresses: BTreeSet<InterfaceAddress>,
 }
 
 impl InterfaceState {
     /// The address is here, whatever its prefix.
-    pub fn holds(&self, address: Ipv4Addr) -> bool {
-        // The set is ordered by the local address first.
-        let lowest = InterfaceAddress { local: address, prefix: 0, peer: Ipv4Addr::UNSPECIFIED };
-        self.addresses.range(lowest..).next().is_some_and(|found| found.local == address)
+    pub fn holds(&self, address: impl Into<IpAddr>) -> bool {
+        self.find(address.into()).next().is_some()
+    }
+
+    fn find(&self, address: IpAddr) -> impl Iterator<Item = InterfaceAddress> {
+        // The set is ordered by the local address first, and IPv4 comes before IPv6.
+        let lowest = InterfaceAddress { local: address, prefix: 0, peer: Ipv4Addr::UNSPECIFIED.into() };
+        self.addresses.range(lowest..).take_while(move |found| found.local == address).copied()
     }
 
     fn same_but_for_addresses(&self, other: &InterfaceState) -> bool {
-        let key = |s: &InterfaceState| (s.index, s.mac, s.carrier, s.arp);
+        let key = |s: &InterfaceState| (s.index, s.mac, s.up, s.carrier, s.arp);
         self.name == other.name && key(self) == key(other)
     }
 }
@@ -56,12 +62,12 @@ pub enum NetChange {
     },
     AddressAdded {
         interface: String,
-        address: Ipv4Addr,
+        address: IpAddr,
         prefix: u8,
     },
     AddressRemoved {
         interface: String,
-        address: Ipv4Addr,
+        address: IpAddr,
         prefix: u8,
     },
 }
@@ -79,6 +85,7 @@ pub(super) enum Update {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InterfaceFacts {
     pub(super) index: u32,
+    pub(super) up: bool,
     pub(super) carrier: bool,
     pub(super) arp: bool,
     pub(super) name: Option<String>,
@@ -104,10 +111,8 @@ impl Table {
     }
 
     /// Every place where this host holds the address: interface and prefix.
-    pub fn find(&self, address: Ipv4Addr) -> impl Iterator<Item = (&InterfaceState, InterfaceAddress)> {
-        self.interfaces.values().filter(move |interface| interface.holds(address)).flat_map(move |interface| {
-            interface.addresses.iter().filter(move |at| at.local == address).map(move |at| (interface, *at))
-        })
+    pub fn find(&self, address: IpAddr) -> impl Iterator<Item = (&InterfaceState, InterfaceAddress)> {
+        self.interfaces().flat_map(move |interface| interface.find(address).map(move |at| (interface, at)))
     }
 
     pub(super) fn owns_mac(&self, mac: [u8; 6]) -> bool {
@@ -146,6 +151,7 @@ impl Table {
             name,
             index: facts.index,
             mac: facts.mac.or_else(|| before.and_then(|old| old.mac)),
+            up: facts.up,
             carrier: facts.carrier,
             arp: facts.arp,
             addresses: before.map(|old| old.addresses.clone()).unwrap_or_default(),
@@ -205,6 +211,7 @@ mod tests {
     fn facts(index: u32, name: Option<&str>) -> InterfaceFacts {
         InterfaceFacts {
             index,
+            up: true,
             carrier: true,
             arp: true,
             name: name.map(str::to_owned),
@@ -213,7 +220,7 @@ mod tests {
     }
 
     fn at(last: u8) -> InterfaceAddress {
-        InterfaceAddress::new(Ipv4Addr::new(10, 0, 0, last), 24)
+        InterfaceAddress::new([10, 0, 0, last].into(), 24)
     }
 
     fn table(index: u32, addresses: &[u8]) -> Table {
@@ -277,7 +284,7 @@ mod tests {
     #[test]
     fn an_address_is_found_whatever_its_prefix_and_its_neighbours_are_not() {
         let mut table = table(2, &[1, 3]);
-        let narrow = InterfaceAddress::new(Ipv4Addr::new(10, 0, 0, 3), 32);
+        let narrow = InterfaceAddress::new([10, 0, 0, 3].into(), 32);
         table.apply(Update::Address { index: 2, address: narrow }, &mut Vec::new());
         let prefixes = |last| table.find(at(last).local).map(|(_, found)| found.prefix).collect::<Vec<_>>();
         assert_eq!(prefixes(3), [24, 32]);

@@ -9,6 +9,7 @@ mod edges;
 mod guards;
 mod instruments;
 mod interfaces;
+mod ipv6;
 mod lastresort;
 mod links;
 mod mistakes;
@@ -80,6 +81,8 @@ pub fn rows() -> Vec<Row> {
         nobus::row41_without_a_bus,
         nobus::row41_foreign_events,
         control::row37_polkit,
+        ipv6::row33_ipv6_addresses,
+        ipv6::row38_mass_addresses,
     ]);
     rows
 }

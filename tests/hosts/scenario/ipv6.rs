@@ -1,0 +1,292 @@
+//! IPv6 addresses, and many addresses of either kind.
+
+use crate::bare::Bare;
+use crate::client::{Client, Responder};
+use crate::ensure;
+use crate::figures::{Figures, Sample, ms};
+use crate::host::{Host, change};
+use crate::pair::{Lab, Pair, SETTLE};
+use crate::scenario::power::Phase;
+use crate::settings::{Group, Settings};
+use crate::sys::{INSTRUMENT, Result, become_realtime, inside, run, wait_for};
+use crate::wires::{CLIENT, HB0, HB1, SERVICE};
+use hafailover::config::model::VirtualAddress;
+use hafailover::host::address::Netlink;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+/// Changes as the journal numbers them.
+const NODE_LATE: u16 = 2;
+const STARTING: u16 = 60;
+const RUNNING: u16 = 61;
+const REPAIRED: u16 = 69;
+const RETURNED: u16 = 79;
+const BLOCKED: u16 = 82;
+const NOT_REPAIRED: u16 = 88;
+
+const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x77);
+/// Of a group without an IPv4 address.
+const ONLY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x78);
+
+/// The lab's wires are of IPv4: hosts and the client get an address of their own beside it, whenever they are plugged in.
+fn own_address(namespace: &str, number: u8) -> Result {
+    let address = format!("2001:db8:0:1::{number}/64");
+    run("ip", &["-n", namespace, "addr", "replace", &address, "dev", SERVICE, "nodad"]).map(drop)
+}
+
+fn switch_on(pair: &mut Pair, name: &str) -> Result {
+    let host = pair.host_mut(name);
+    host.switch_on()?;
+    own_address(&host.seat.namespace(), host.seat.number)?;
+    pair.host(name).wait_booted()
+}
+
+/// Two hosts with IPv6, at rest.
+fn pair_with_ipv6(lab: &Lab, settings: Settings) -> Result<Pair<'_>> {
+    own_address(CLIENT, 1)?;
+    let mut pair = lab.pair_off(settings)?;
+    for name in ["alpha", "beta"] {
+        switch_on(&mut pair, name)?;
+    }
+    pair.settled()?;
+    Ok(pair)
+}
+
+pub fn row33_ipv6_addresses(lab: &Lab) -> Result<String> {
+    let mut settings = Settings::new(100, 300);
+    // Without dev: each host finds the interface by its own address in that network.
+    settings.groups[0].addresses.push(format!("{VIP6}/64"));
+    let mut only = Group::new("only6", 78);
+    only.addresses = vec![format!("{ONLY6}/64 dev {SERVICE}")];
+    settings.groups.push(only);
+    let mut pair = pair_with_ipv6(lab, settings)?;
+    let owner = pair.settled()?;
+    let found = pair.group(pair.host(&owner), "web")?.addresses;
+    ensure!(found.contains(&format!("{VIP6}/64 dev {SERVICE}")), "no interface was found: {found:?}");
+    let takeover = taken_over(&mut pair)?;
+    answered_probe_blocks(&mut pair)?;
+    let back = flushed_is_no_deletion(&mut pair)?;
+    pair.never_two_owners()?;
+    Ok(format!(
+        "both addresses serve again after {takeover}; heartbeats cut: blocked; link off and on: back in {back:.1} ms"
+    ))
+}
+
+/// The owner loses its power. The client is the third party whose kernel has to learn the new hardware address.
+fn taken_over(pair: &mut Pair) -> Result<String> {
+    let mut phase = Phase::default();
+    let lab = pair.lab;
+    let figures = Figures::gather(&lab.sentinels, "ms", 10, || {
+        let owner = pair.settled()?;
+        let responders = responders(pair)?;
+        let clients = [pair.served_client()?, Client::start(CLIENT, VIP6)?];
+        clients[1].wait_for_answer(Instant::now(), SETTLE)?;
+        phase.wait(&pair.settings);
+        let from = Instant::now();
+        let cut = pair.host_mut(&owner).lose_power()?;
+        clients.iter().try_for_each(|client| client.wait_for_answer(cut, SETTLE).map(drop))?;
+        let neighbour = run("ip", &["-n", CLIENT, "-6", "neigh", "show", &VIP6.to_string()])?;
+        let outages = clients.map(|client| ms(client.finish().outage()));
+        let to = Instant::now();
+        let mac = mac(pair.other(&owner))?;
+        ensure!(neighbour.contains(&mac), "the client knows {VIP6} by {neighbour}, the new owner is {mac}");
+        drop(responders);
+        switch_on(pair, &owner)?;
+        pair.settled()?;
+        Ok(Sample { value: outages[0].max(outages[1]), from, to })
+    })?;
+    figures.at_most(None, 330.0)
+}
+
+/// They answer from the IPv6 address, on whichever host has it.
+fn responders(pair: &Pair) -> Result<Vec<Responder>> {
+    let on = pair.hosts.iter().filter(|host| host.is_on());
+    on.map(|host| Responder::start(&host.seat.namespace(), &[VIP6])).collect()
+}
+
+fn mac(host: &Host) -> Result<String> {
+    let link = host.run(&["ip", "-br", "link", "show", "dev", SERVICE])?;
+    Ok(link.split_whitespace().nth(2).ok_or("no link address")?.to_owned())
+}
+
+/// No heartbeat passes, the service network does: who owns the group answers for its only address, by neighbour discovery.
+fn answered_probe_blocks(pair: &mut Pair) -> Result {
+    pair.settled()?;
+    let owner = pair.group(pair.alpha(), "only6")?.owner.ok_or("nobody owns only6")?;
+    let (seat, heir) = (pair.host(&owner).seat.clone(), pair.other(&owner).name());
+    let begun = Instant::now();
+    pair.lab.wires.cut(&seat, &[HB0, HB1])?;
+    std::thread::sleep(Duration::from_secs(2));
+    let group = pair.group(pair.host(heir), "only6")?;
+    let held = holders(pair, ONLY6)?;
+    pair.lab.wires.heal(&seat, &[HB0, HB1])?;
+    let alarm = format!("blocked: {ONLY6} answers");
+    ensure!(group.state == "blocked" && group.why.starts_with(&alarm), "{heir} says {}: {}", group.state, group.why);
+    ensure!(held == [owner.as_str()], "{held:?} have {ONLY6} while {owner} answers for it");
+    let said = pair.host(heir).said(&[&change(BLOCKED), "HAFAILOVER_GROUP=only6"], begun)?;
+    ensure!(said.iter().any(|entry| entry.message.contains(&alarm)), "no `{alarm}` in the journal of {heir}: {said:?}");
+    pair.settled().map(drop)
+}
+
+fn holders(pair: &Pair, address: Ipv6Addr) -> Result<Vec<&'static str>> {
+    let mut holders = Vec::new();
+    for host in pair.hosts.iter().filter(|host| host.is_on()) {
+        if has(host, address)? {
+            holders.push(host.name());
+        }
+    }
+    Ok(holders)
+}
+
+fn has(host: &Host, address: Ipv6Addr) -> Result<bool> {
+    let shown = run("ip", &["-n", &host.seat.namespace(), "-6", "-o", "addr", "show", "to", &address.to_string()])?;
+    Ok(!shown.is_empty())
+}
+
+/// An owner without a peer whose link is switched off and on. Answers with the time until its addresses were back.
+fn flushed_is_no_deletion(pair: &mut Pair) -> Result<f64> {
+    let owner = pair.settled()?;
+    let peer = pair.other(&owner).name();
+    pair.host_mut(peer).lose_power()?;
+    wait_for("both groups on the last host", SETTLE, || {
+        let status = pair.status(pair.host(&owner)).ok()?;
+        let alone = status.nodes.iter().all(|node| node.me || node.state != "alive" && node.state != "late");
+        (alone && status.groups.iter().all(|group| group.state == "running")).then_some(())
+    })?;
+    let host = pair.host(&owner);
+    let namespace = host.seat.namespace();
+    let begun = Instant::now();
+    run("ip", &["-n", &namespace, "link", "set", "dev", SERVICE, "down"])?;
+    // Longer than the gap between two looks at the addresses.
+    std::thread::sleep(Duration::from_secs(4));
+    ensure!(!has(host, VIP6)? && !has(host, ONLY6)?, "the kernel left the IPv6 addresses");
+    let on = Instant::now();
+    run("ip", &["-n", &namespace, "link", "set", "dev", SERVICE, "up"])?;
+    wait_for("the IPv6 addresses", SETTLE, || (has(host, VIP6).ok()? && has(host, ONLY6).ok()?).then_some(()))?;
+    let back = ms(on.elapsed());
+    own_address(&namespace, host.seat.number)?;
+    for wrong in [REPAIRED, NOT_REPAIRED] {
+        let said = host.said(&[&change(wrong)], begun)?;
+        ensure!(said.is_empty(), "the kernel's own flush was told as a deletion: {said:?}");
+    }
+    let told = wait_for("a word about their return", SETTLE, || {
+        host.said(&[&change(RETURNED)], begun).ok().filter(|said| said.len() >= 2)
+    })?;
+    ensure!(told.len() == 2, "one word for each group, not {told:?}");
+    switch_on(pair, peer)?;
+    pair.settled()?;
+    Ok(back)
+}
+
+/// Addresses of each kind.
+const EACH: u16 = 500;
+/// At most this many times the bare cost.
+const FACTOR: f64 = 2.0;
+const RUNS: usize = 5;
+
+fn many(net: u8) -> Vec<VirtualAddress> {
+    let address = |address: IpAddr, prefix| {
+        let interface = Some(SERVICE.to_owned());
+        VirtualAddress { address, prefix, interface, label: None, broadcast: None }
+    };
+    let ipv6 = |n| Ipv6Addr::new(0x2001, 0xdb8, u16::from(net), 0, 0, 0, 0, n + 1);
+    let ipv4 = |n: u16| Ipv4Addr::new(10, net, (n / 250) as u8, (n % 250) as u8 + 1);
+    // IPv4 last: when the client has heard of the last one, it has heard of all.
+    let all = (0..EACH).map(|n| address(ipv6(n).into(), 64));
+    all.chain((0..EACH).map(|n| address(ipv4(n).into(), 16))).collect()
+}
+
+pub fn row38_mass_addresses(lab: &Lab) -> Result<String> {
+    let mut settings = Settings::new(100, 300);
+    let all = many(7);
+    let given = all.iter().map(|it| format!("{}/{} dev {SERVICE}", it.address, it.prefix));
+    settings.groups[0].addresses.extend(given);
+    let mut pair = pair_with_ipv6(lab, settings)?;
+    let ipv4: HashSet<Ipv4Addr> = all
+        .iter()
+        .filter_map(|it| match it.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+        .collect();
+    let mut bare_costs = Vec::new();
+    let figures = Figures::gather(&lab.sentinels, "ms", RUNS, || {
+        let owner = pair.settled()?;
+        let heir = pair.other(&owner).name();
+        let from = Instant::now();
+        bare_costs.push(bare_cost(pair.host(heir))?);
+        std::thread::sleep(Duration::from_secs(1));
+        let cut = pair.host_mut(&owner).lose_power()?;
+        let done = announced(&pair, &ipv4, cut)?;
+        let to = Instant::now();
+        std::thread::sleep(pair.settings.deadtime);
+        let heir = pair.host(heir);
+        let begun = entry(heir, STARTING, cut)?;
+        entry(heir, RUNNING, cut)?;
+        switch_on(&mut pair, &owner)?;
+        pair.settled()?;
+        Ok(Sample { value: ms(done.saturating_duration_since(begun)), from, to })
+    })?;
+    bare_costs.sort_by(f64::total_cmp);
+    let bare = bare_costs[bare_costs.len() / 2];
+    let moved = moved_without_a_late_heartbeat(&pair)?;
+    pair.never_two_owners()?;
+    let ratio = figures.median() / bare;
+    let text = format!(
+        "{EACH} + {EACH} addresses: bare {bare:.1} ms, from the start to the last announcement {figures}: {ratio:.2} \
+         times; a move in {moved:.0} ms, no heartbeat late"
+    );
+    ensure!(ratio <= FACTOR, "{text}; bound: {FACTOR}");
+    Ok(text)
+}
+
+/// The same requests and frames for as many other addresses, by a realtime thread in the host's network.
+fn bare_cost(host: &Host) -> Result<f64> {
+    inside(&host.seat.namespace(), || {
+        become_realtime(INSTRUMENT)?;
+        let netlink = Netlink::open()?;
+        let bare = Bare::new(netlink.interface(SERVICE).ok_or(std::io::ErrorKind::NotFound)?);
+        let all = many(8);
+        let begun = Instant::now();
+        all.iter().for_each(|address| bare.add(address));
+        all.iter().for_each(|address| bare.announce(address));
+        let cost = begun.elapsed();
+        // The first one is the network's primary, which would take the others along.
+        all.iter().rev().for_each(|address| bare.remove(address));
+        Ok(ms(cost))
+    })
+}
+
+/// When the client had heard the first announcement of the last of them.
+fn announced(pair: &Pair, addresses: &HashSet<Ipv4Addr>, since: Instant) -> Result<Instant> {
+    wait_for("all announcements", SETTLE, || {
+        let mut open = addresses.clone();
+        let arps = pair.watch.arps();
+        let mut news = arps.iter().filter(|arp| arp.at >= since && arp.sender == arp.target);
+        news.find(|arp| open.remove(&arp.sender) && open.is_empty()).map(|arp| arp.at)
+    })
+}
+
+fn entry(host: &Host, number: u16, since: Instant) -> Result<Instant> {
+    let said = host.said(&[&change(number), "HAFAILOVER_GROUP=web"], since)?;
+    let first = said.first().ok_or_else(|| format!("{} reports no change {number}", host.name()))?;
+    Ok(crate::scenario::moves::sent(first).unwrap_or(first.at))
+}
+
+/// While one host changes a thousand addresses, the other must not miss its heartbeats: that is told as late.
+fn moved_without_a_late_heartbeat(pair: &Pair) -> Result<f64> {
+    let owner = pair.settled()?;
+    let heir = pair.other(&owner);
+    // A word about what was before is over by then.
+    std::thread::sleep(Duration::from_secs(1));
+    let begun = Instant::now();
+    pair.host(&owner).run(&["hafailoverctl", "move", "web", heir.name()])?;
+    ensure!(pair.settled()? == heir.name(), "the group did not move to {}", heir.name());
+    let took = ms(begun.elapsed());
+    for host in &pair.hosts {
+        let said = host.said(&[&change(NODE_LATE)], begun)?;
+        ensure!(said.is_empty(), "{} missed heartbeats during the move: {said:?}", host.name());
+    }
+    Ok(took)
+}
