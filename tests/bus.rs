@@ -3,7 +3,7 @@
 use hafailover::cluster::status::{SCHEMA, Status};
 use hafailover::cluster::{Answer, Command as Order};
 use hafailover::config::model::{Config, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing};
-use hafailover::config::model::{GroupConfig, GroupId, GroupTag};
+use hafailover::config::model::{Failback, GroupConfig, GroupId, GroupTag};
 use hafailover::dbus::serve_on;
 use hafailover::host::questions::Question;
 use std::io::{BufRead, BufReader};
@@ -65,7 +65,7 @@ fn config() -> Config {
             nodes: vec![NodeId(0), NodeId(1)],
             addresses: vec![],
             members: vec![],
-            failback: false,
+            failback: Failback::No,
             proof: ProofPolicy::Silence,
             delay: Duration::ZERO,
             interfaces: vec![],
@@ -88,6 +88,7 @@ fn status(attention: &[&str]) -> Status {
         nodes: vec![],
         links: vec![],
         groups: vec![],
+        maintenance: false,
         attention: attention.iter().map(|line| line.to_string()).collect(),
     }
 }

@@ -51,6 +51,7 @@ impl Cluster {
             nodes: config.node_ids().map(|node| self.node_status(node)).collect(),
             links: config.link_ids().map(|link| self.link_status(link)).collect(),
             groups: config.group_ids().map(|group| self.group_status(group)).collect(),
+            maintenance: self.maintenance.on,
             attention: self.attention(),
         }
     }
@@ -75,7 +76,9 @@ impl Cluster {
             .map(|(node, _)| self.config.node(*node).name.as_str())
             .collect();
         let peers = if silent.is_empty() { String::new() } else { format!("; not heard: {}", silent.join(", ")) };
-        format!("{}: {groups}{peers}", self.node_state())
+        let maintenance = if self.maintenance.on { "maintenance; " } else { "" };
+        let standby = if self.standby.on { ", in standby" } else { "" };
+        format!("{maintenance}{}{standby}: {groups}{peers}", self.node_state())
     }
 
     fn node_state(&self) -> &'static str {
@@ -95,6 +98,7 @@ impl Cluster {
                 state: "alive".into(),
                 heard_ms_ago: None,
                 configuration_agrees: None,
+                standby: self.standby.on,
             };
         };
         NodeStatus {
@@ -103,6 +107,7 @@ impl Cluster {
             state: peer_state(peer).into(),
             heard_ms_ago: (peer.state != PeerState::Unheard).then(|| self.millis_since(peer.last_heard)),
             configuration_agrees: peer.agrees.map(|(cluster, groups)| cluster && groups),
+            standby: peer.standby,
         }
     }
 
@@ -156,6 +161,7 @@ impl Cluster {
             members: config.members.clone(),
             banned: group.banned.clone(),
             stopped_by_operator: group.order.stopped,
+            parked: self.parked(id),
         }
     }
 
@@ -188,6 +194,10 @@ impl Cluster {
             reasons.push(format!("{} ({state}) {fitness}{own}", name(*node)));
         }
         reasons.extend(self.cause(id));
+        reasons.extend(self.return_in_words(id));
+        if self.maintenance.on {
+            reasons.push("maintenance is on: nothing is started, moved, stopped or repaired".into());
+        }
         reasons.push(self.conclusion(id));
         reasons
     }
@@ -244,7 +254,7 @@ impl Cluster {
     }
 
     fn attention(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines = self.words_in_words();
         for (node, peer) in &self.view.peers {
             let name = &self.config.node(*node).name;
             match peer.state {
@@ -292,9 +302,29 @@ impl Cluster {
             if let Some(reason) = &group.banned {
                 lines.push(format!("group {name} is banned here: {reason}; then: hafailoverctl clear {name}"));
             }
+            lines.extend(self.told_in_words(group.id));
             if let Some(rival) = group.rival {
                 lines.push(format!("group {name} is claimed by {} too", self.config.node(rival).name));
             }
+        }
+        lines
+    }
+
+    /// Operators' words that hold on, lest they are forgotten.
+    fn words_in_words(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.maintenance.on {
+            let end = "hafailoverctl maintenance off";
+            lines
+                .push(format!("maintenance is on: nothing is started, moved, stopped or repaired; to end that: {end}"));
+        }
+        let peers =
+            self.view.peers.iter().filter(|(_, peer)| peer.state.heard() && peer.standby).map(|(node, _)| *node);
+        for node in Some(self.config.me).filter(|_| self.standby.on).into_iter().chain(peers) {
+            let name = &self.config.node(node).name;
+            lines.push(format!(
+                "node {name} is in standby: it starts nothing; to end that, there: hafailoverctl online"
+            ));
         }
         lines
     }

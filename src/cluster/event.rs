@@ -1,7 +1,7 @@
 //! Everything that comes into the heart. It must not know where an event came from.
 
 use super::action::{OpId, RequestId};
-use super::grant::{Grant, SavedGroup};
+use super::grant::{Grant, Maintenance, SavedGroup, Standby};
 use crate::config::model::{GroupId, LinkId, NodeId};
 use crate::wire::Message;
 use std::collections::BTreeMap;
@@ -75,10 +75,53 @@ pub enum Event {
 /// What an operator may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    Move { group: GroupId, to: NodeId },
-    Stop { group: GroupId },
-    Start { group: GroupId },
-    Clear { group: GroupId },
+    Move {
+        group: GroupId,
+        to: NodeId,
+    },
+    Stop {
+        group: GroupId,
+    },
+    Start {
+        group: GroupId,
+    },
+    Clear {
+        group: GroupId,
+    },
+    /// Give groups that run here to other nodes, once; `stay`: and own nothing until `Online`.
+    Standby {
+        which: Which,
+        stay: bool,
+    },
+    /// Ask the owners of groups to give them here, once.
+    Takeover {
+        which: Which,
+    },
+    Online,
+    Maintenance {
+        on: bool,
+    },
+}
+
+/// Which groups `standby` and `takeover` mean, in Heartbeat's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    All,
+    /// Those that prefer the node that is asked to all others.
+    Local,
+    /// The rest.
+    Foreign,
+    /// Those that are not where they are at home.
+    Failback,
+}
+
+impl Which {
+    pub const WORDS: [(&str, Which); 4] =
+        [("all", Which::All), ("local", Which::Local), ("foreign", Which::Foreign), ("failback", Which::Failback)];
+
+    pub fn from_word(word: &str) -> Option<Which> {
+        Which::WORDS.iter().find(|(known, _)| *known == word).map(|(_, which)| *which)
+    }
 }
 
 /// How an action ended. Prose is for people only: nothing is decided on it.
@@ -109,19 +152,25 @@ pub struct Actual {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Saved {
     pub groups: BTreeMap<String, SavedGroup>,
+    pub maintenance: Maintenance,
+    pub standby: Standby,
 }
 
 impl Saved {
     /// Of two memories the one that says more, group by group: the copy in `/run` is newer than the disk's, but ends with the boot.
     pub fn merge(&mut self, other: Saved) {
+        self.maintenance = self.maintenance.max(other.maintenance);
+        self.standby = self.standby.max(other.standby);
         for (name, theirs) in other.groups {
-            let mine = self.groups.entry(name).or_default();
+            let mine = self.groups.entry(name).or_insert(theirs);
             let newer = match (&theirs.record, &mine.record) {
                 (Some(theirs), Some(mine)) => theirs.supersedes(mine),
                 (theirs, mine) => theirs.is_some() && mine.is_none(),
             };
+            // Within a grant a group may be parked no longer, never anew.
+            mine.parked = if theirs.record == mine.record { mine.parked && theirs.parked } else { mine.parked };
             if newer {
-                mine.record = theirs.record;
+                (mine.record, mine.parked) = (theirs.record, theirs.parked);
             }
             mine.order = mine.order.max(theirs.order);
         }

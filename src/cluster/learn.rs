@@ -9,14 +9,17 @@ use crate::wire::Role;
 impl Cluster {
     /// Takes over what a peer knows: the higher record, the higher order.
     pub(super) fn learn(&mut self, node: NodeId) {
+        self.learn_maintenance(node);
         for id in self.config.clone().group_ids() {
             let Some(says) = self.view.says(node, id) else { continue };
             let mine = self.group(id).record;
             let newer = says.record.filter(|theirs| mine.is_none_or(|mine| self.is_newer(node, theirs, &mine)));
             if let Some(record) = newer {
+                self.group_mut(id).parked = false;
                 self.set_record(id, record);
                 self.settle_record(id);
             }
+            self.inherit_parked(id, says.record, says.parked);
             if says.order > self.group(id).order {
                 self.set_order(id, says.order);
             }

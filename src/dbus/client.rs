@@ -15,6 +15,10 @@ pub trait Manager {
     fn stop(&self, group: &str) -> zbus::Result<String>;
     fn start(&self, group: &str) -> zbus::Result<String>;
     fn clear(&self, group: &str) -> zbus::Result<String>;
+    fn standby(&self, groups: &str, stay: bool) -> zbus::Result<String>;
+    fn takeover(&self, groups: &str) -> zbus::Result<String>;
+    fn online(&self) -> zbus::Result<String>;
+    fn set_maintenance(&self, on: bool) -> zbus::Result<String>;
     fn reload(&self) -> zbus::Result<String>;
 }
 

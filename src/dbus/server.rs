@@ -2,7 +2,7 @@
 
 use super::{NAME, PATH};
 use crate::cluster::status::{GroupStatus, Status};
-use crate::cluster::{Answer, Command};
+use crate::cluster::{Answer, Command, Which};
 use crate::config::model::{Config, GroupId, NodeId};
 use crate::host::questions::Question;
 use crate::journal::{JournalHandle, Level};
@@ -103,6 +103,22 @@ impl Manager {
         self.command(Command::Clear { group: self.group(group)? }).await
     }
 
+    async fn standby(&self, groups: &str, stay: bool) -> Result<String, Error> {
+        self.command(Command::Standby { which: which(groups)?, stay }).await
+    }
+
+    async fn takeover(&self, groups: &str) -> Result<String, Error> {
+        self.command(Command::Takeover { which: which(groups)? }).await
+    }
+
+    async fn online(&self) -> Result<String, Error> {
+        self.command(Command::Online).await
+    }
+
+    async fn set_maintenance(&self, on: bool) -> Result<String, Error> {
+        self.command(Command::Maintenance { on }).await
+    }
+
     async fn reload(&self) -> Result<String, Error> {
         self.ask(RELOAD_PATIENCE, Question::Reload).await.and_then(reply)
     }
@@ -151,6 +167,11 @@ impl Manager {
             .find_node(name)
             .ok_or_else(|| Error::UnknownNode(unknown("node", name, self.config.nodes.iter().map(|node| &node.name))))
     }
+}
+
+fn which(word: &str) -> Result<Which, Error> {
+    let known = || Which::WORDS.map(|(word, _)| word).join(", ");
+    Which::from_word(word).ok_or_else(|| Error::Refused(format!("\"{word}\" is none of: {}", known())))
 }
 
 fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
@@ -223,6 +244,7 @@ mod tests {
             members: vec![],
             banned: None,
             stopped_by_operator: false,
+            parked: false,
         };
         let text = "group web: blocked: 10.0.0.77 answers\n  - beta is silent\n  - 10.0.0.77 answers from 02:00";
         assert_eq!(explain(&group), text);

@@ -2,7 +2,7 @@
 
 use crate::tree::{CLUSTER, DB, KEYS, LOCAL, Tree, WEB};
 use hafailover::config::load;
-use hafailover::config::model::{Config, NodeId};
+use hafailover::config::model::{Config, Failback, NodeId};
 use std::time::Duration;
 
 fn digests(config: &Config) -> (u32, u32) {
@@ -29,7 +29,7 @@ fn all_parts_of_an_example_are_read() {
     assert_eq!(web.description, "Public web site");
     assert_eq!(web.members, ["srv-www.mount", "nginx.service"]);
     assert_eq!(web.interfaces, ["eth0"]);
-    assert_eq!((web.timeout_start, web.failback), (Duration::from_secs(90), false));
+    assert_eq!((web.timeout_start, web.failback), (Duration::from_secs(90), Failback::No));
 }
 
 #[test]
