@@ -13,6 +13,7 @@ mod moves;
 mod packets;
 mod power;
 mod steps;
+mod words;
 
 use crate::pair::Lab;
 use crate::sys::Result;
@@ -68,6 +69,8 @@ pub fn rows() -> Vec<Row> {
         mistakes::row19_member_cannot_start,
         mistakes::row20_reload_refused,
         calm::row21_small,
+        words::row36_standby_and_takeover,
+        words::row36_maintenance,
     ]);
     rows
 }
