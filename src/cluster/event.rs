@@ -192,3 +192,36 @@ pub enum HeldPhase {
     /// The grant was taken back: the group was stopping.
     Stopping,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::grant::{BootId, Epoch, Record};
+    use super::*;
+
+    fn saved(epoch: u32, parked: bool) -> Saved {
+        let grant = Grant { epoch: Epoch(epoch), node: NodeId(0), boot: BootId(1) };
+        let group = SavedGroup { record: Some(Record::owned(grant)), parked, ..SavedGroup::default() };
+        Saved { groups: [("web".to_owned(), group)].into(), ..Saved::default() }
+    }
+
+    #[test]
+    fn of_two_memories_the_later_words_count() {
+        for (mine, theirs, parked) in [
+            ((3, true), (3, false), false),
+            ((3, false), (3, true), false),
+            ((3, true), (3, true), true),
+            ((3, false), (4, true), true),
+            ((4, true), (3, false), true),
+        ] {
+            let mut memory = saved(mine.0, mine.1);
+            memory.merge(saved(theirs.0, theirs.1));
+            assert_eq!(memory.groups["web"].parked, parked, "{mine:?} {theirs:?}");
+        }
+        let mut disk = Saved { standby: Standby { version: 1, on: true }, ..Saved::default() };
+        disk.maintenance = Maintenance { version: 2, on: false };
+        let run = Saved { standby: Standby { version: 2, on: false }, ..saved(3, true) };
+        disk.merge(run);
+        assert_eq!((disk.standby.on, disk.maintenance.version), (false, 2));
+        assert!(disk.groups["web"].parked, "what only one of them knows");
+    }
+}

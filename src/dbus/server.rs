@@ -232,6 +232,15 @@ mod tests {
     }
 
     #[test]
+    fn heartbeats_words_are_known_and_no_others() {
+        for (word, known) in Which::WORDS {
+            assert_eq!(which(word).unwrap(), known);
+        }
+        let Err(Error::Refused(text)) = which("mine") else { panic!() };
+        assert_eq!(text, "\"mine\" is none of: all, local, foreign, failback");
+    }
+
+    #[test]
     fn why_tells_the_chain_of_reasons() {
         let group = GroupStatus {
             name: "web".into(),

@@ -206,3 +206,33 @@ fn the_manuals_examples_are_sound() {
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.groups[0].members, ["srv-www.mount", "nginx.service"]);
 }
+
+#[test]
+fn failback_is_no_or_yes_or_after_a_time_and_each_has_a_digest_of_its_own() {
+    let tree = Tree::sound();
+    let mut last = "Start=".to_owned();
+    let mut seen = Vec::new();
+    for (word, meaning) in [
+        ("no", Failback::No),
+        ("yes", Failback::Yes),
+        ("5min", Failback::After(Duration::from_secs(300))),
+        ("300.5", Failback::After(Duration::from_millis(300_500))),
+    ] {
+        let line = format!("Failback={word}\nStart=");
+        tree.replace(WEB, &last, &line);
+        last = line;
+        let config = tree.loaded().config;
+        assert_eq!(config.groups[1].failback, meaning, "{word}");
+        seen.push(config.groups[1].digest);
+    }
+    // A zero is no time, and 1 and 0 are systemd's yes and no.
+    for (word, meaning) in [("0s", Failback::Yes), ("1", Failback::Yes), ("0", Failback::No)] {
+        let line = format!("Failback={word}\nStart=");
+        tree.replace(WEB, &last, &line);
+        last = line;
+        assert_eq!(tree.loaded().config.groups[1].failback, meaning, "{word}");
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 4);
+}
