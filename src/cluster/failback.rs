@@ -1,11 +1,11 @@
 //! When a group may go back to a node that it prefers to its owner: `Failback=`, how long that node has been well, and what an
 //! operator's word puts off. It must not know how a group is handed over.
 
+use super::Cluster;
 use super::placement::Fitness;
 use super::time::Time;
 use super::timers::Timer;
-use super::view::PeerState;
-use super::{Cluster, Record};
+use super::view::{PeerGroup, PeerState};
 use crate::config::model::{Failback, GroupId, NodeId};
 use std::time::Duration;
 
@@ -75,12 +75,12 @@ impl Cluster {
         matches!(peer.state, PeerState::Lost | PeerState::Left) || peer.leaving || peer.standby
     }
 
-    /// This node took over what somebody knows of the group: by an operator's word it has it only if it was given it so.
-    pub(super) fn inherit_parked(&mut self, id: GroupId, theirs: Option<Record>, parked: bool) {
+    /// Whether a group is parked goes with its record, whoever tells of it; afterwards that record's own node knows.
+    pub(super) fn follow_parked(&mut self, id: GroupId, peer: NodeId, says: PeerGroup, newer: bool) {
         let record = self.group(id).record;
-        let given = record.is_some_and(|record| record.keeper() == self.config.me && record.heir.is_some());
-        if given && theirs == record && parked && !self.group(id).parked {
-            self.group_mut(id).parked = true;
+        let its_own = says.record == record && record.is_some_and(|record| record.grant.node == peer);
+        if (newer || its_own) && self.group(id).parked != says.parked {
+            self.group_mut(id).parked = says.parked;
             self.unsaved = true;
         }
     }

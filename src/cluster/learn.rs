@@ -15,11 +15,10 @@ impl Cluster {
             let mine = self.group(id).record;
             let newer = says.record.filter(|theirs| mine.is_none_or(|mine| self.is_newer(node, theirs, &mine)));
             if let Some(record) = newer {
-                self.group_mut(id).parked = false;
                 self.set_record(id, record);
                 self.settle_record(id);
             }
-            self.inherit_parked(id, says.record, says.parked);
+            self.follow_parked(id, node, says, newer.is_some());
             if says.order > self.group(id).order {
                 self.set_order(id, says.order);
             }

@@ -1,8 +1,10 @@
 //! Operators' words among nodes that hear each other: move, standby, takeover, online, maintenance, and what `Failback=` makes of them.
 
+use super::testing::{self, ALPHA, Bench, GROUP, stops};
 use super::testing_many::{Many, preferring};
 use super::*;
-use crate::config::model::Failback;
+use crate::config::model::{Failback, NodeTag};
+use crate::wire::Role;
 
 const WEB: GroupId = GroupId(0);
 const DB: GroupId = GroupId(1);
@@ -271,4 +273,17 @@ fn a_timed_failback_waits_until_the_preferred_node_was_well_for_that_long() {
     assert_eq!(many.owners()[0], Some(1));
     many.pass(500);
     assert_eq!(many.owners()[0], Some(0));
+}
+
+#[test]
+fn an_owner_heeds_only_a_wish_for_the_grant_it_has() {
+    let mut bench = Bench::owner(testing::config(ALPHA));
+    let record = bench.heart.record(GROUP);
+    for (known, heeded) in [(None, false), (record, true)] {
+        let mut event = bench.says(Role::Idle, known);
+        let Event::Heartbeat { message, .. } = &mut event else { panic!() };
+        message.groups[0].wish = Some(NodeTag(2));
+        message.state.digest = message.groups[0].mark();
+        assert_eq!(stops(&bench.round(1600, vec![event])), heeded, "{known:?}");
+    }
 }
