@@ -93,7 +93,11 @@ impl Cluster {
         let mut heard = self.view.peers.values().filter(|peer| peer.state.heard());
         let word = if self.maintenance.on { "on" } else { "off" };
         let known = heard.all(|peer| peer.maintenance >= self.maintenance);
-        known.then(|| Answer::Done(format!("maintenance is {word} on every node that is heard")))
+        let deaf = self.view.peers.iter().filter(|(_, peer)| !peer.state.heard());
+        let deaf: Vec<&str> = deaf.map(|(node, _)| self.config.node(*node).name.as_str()).collect();
+        let later =
+            if deaf.is_empty() { String::new() } else { format!("; not heard, and not told: {}", deaf.join(", ")) };
+        known.then(|| Answer::Done(format!("maintenance is {word} on every node that is heard{later}")))
     }
 
     /// Of a group that is left alone it is kept what happened to it; answers whether it is.
