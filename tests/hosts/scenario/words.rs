@@ -123,7 +123,9 @@ fn stays_through_restart_and_reboot(pair: &mut Pair) -> Result {
     let (exit, text) = ctl(pair.alpha(), &["status"])?;
     ensure!(exit == 1 && text.contains("alpha (this)  alive, standby"), "status: exit {exit}: {text}");
     done(pair.alpha(), &["online"])?;
-    wait_holders(pair, ["alpha", "beta"], "after online, with Failback=yes")
+    wait_holders(pair, ["alpha", "beta"], "after online, with Failback=yes")?;
+    // The address comes before the member.
+    pair.settled().map(drop)
 }
 
 /// Maintenance: whatever fails, nothing is done; a restart keeps groups running, a stop of the service stops them.
@@ -152,6 +154,7 @@ fn left_alone(pair: &mut Pair) -> Result {
     wait_holders(pair, ["beta", "beta"], "maintenance is off")?;
     pair.alpha().run(&["systemctl", "start", "hafailover"])?;
     wait_holders(pair, ["alpha", "beta"], "alpha is back, with Failback=yes")?;
+    pair.settled()?;
     a_dead_node(pair)
 }
 
