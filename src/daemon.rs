@@ -319,8 +319,8 @@ mod tests {
 
     fn saved() -> Saved {
         let record = Record::owned(Grant { epoch: Epoch(4), node: NodeId(0), boot: BootId(1) });
-        let group = SavedGroup { record: Some(record), order: Order { version: 1, stopped: false } };
-        Saved { groups: BTreeMap::from([("web".to_owned(), group)]) }
+        let group = SavedGroup { record: Some(record), order: Order { version: 1, stopped: false }, parked: false };
+        Saved { groups: BTreeMap::from([("web".to_owned(), group)]), ..Saved::default() }
     }
 
     /// A disk that does not answer: nobody ever writes into it.

@@ -219,8 +219,8 @@ pub(crate) mod tests {
     }
 
     fn state(version: u32) -> Saved {
-        let group = SavedGroup { record: None, order: Order { version, stopped: false } };
-        Saved { groups: BTreeMap::from([("web".to_owned(), group)]) }
+        let group = SavedGroup { record: None, order: Order { version, stopped: false }, parked: false };
+        Saved { groups: BTreeMap::from([("web".to_owned(), group)]), ..Saved::default() }
     }
 
     fn told(orders: &mut Receiver<ToHost>) -> Vec<String> {

@@ -8,7 +8,7 @@ mod monitor;
 mod replay;
 mod status;
 
-use crate::cluster::Status;
+use crate::cluster::{Status, Which};
 use crate::dbus::client::{CallError, ManagerProxy};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -80,7 +80,7 @@ enum Command {
     },
     /// Why a group is where it is, or why it is not
     Why { group: String },
-    /// Hand a group over to a node; to be said on the node that owns it
+    /// Hand a group over to a node
     Move { group: String, node: String },
     /// Stop a group everywhere, until `start`
     Stop { group: String },
@@ -93,6 +93,28 @@ enum Command {
         /// As lines of JSON, one object per change
         #[arg(long)]
         json: bool,
+    },
+    /// Give the groups that run here to other nodes, once
+    Standby {
+        /// Those at home here (local), the others (foreign, failback), or all
+        #[arg(default_value = "all", value_parser = Which::WORDS.map(|(word, _)| word))]
+        groups: String,
+        /// And own nothing until `online`
+        #[arg(long)]
+        stay: bool,
+    },
+    /// Take groups from the nodes that run them, once
+    Takeover {
+        /// Those at home here (local, failback), the others (foreign), or all
+        #[arg(default_value = "all", value_parser = Which::WORDS.map(|(word, _)| word))]
+        groups: String,
+    },
+    /// End `standby --stay`, and let Failback= hold again
+    Online,
+    /// Leave the whole cluster alone, whatever fails, or no longer
+    Maintenance {
+        #[arg(value_parser = ["on", "off"])]
+        word: String,
     },
     /// Read the configuration again: new keys are taken, the rest waits for a restart
     Reload,
@@ -149,19 +171,7 @@ impl RecordWord {
 }
 
 /// Commands whose names and meaning are fixed and that a later version brings; refused rather than unknown.
-const NOT_BUILT_YET: [&str; 11] = [
-    "standby",
-    "takeover",
-    "online",
-    "maintenance",
-    "confirm-dead",
-    "fence",
-    "simulate",
-    "import",
-    "propagate",
-    "keygen",
-    "report",
-];
+const NOT_BUILT_YET: [&str; 7] = ["confirm-dead", "fence", "simulate", "import", "propagate", "keygen", "report"];
 
 /// The same for options of commands that are built.
 const OPTIONS_NOT_BUILT_YET: [(&str, &str); 2] = [("start", "--local"), ("start", "--force")];
@@ -244,6 +254,10 @@ async fn ask(command: Command) -> Result<Spoken, CallError> {
         Command::Stop { group } => manager.stop(&group).await?,
         Command::Start { group } => manager.start(&group).await?,
         Command::Clear { group } => manager.clear(&group).await?,
+        Command::Standby { groups, stay } => manager.standby(&groups, stay).await?,
+        Command::Takeover { groups } => manager.takeover(&groups).await?,
+        Command::Online => manager.online().await?,
+        Command::Maintenance { word } => manager.set_maintenance(word == "on").await?,
         Command::Reload => manager.reload().await?,
         Command::Record { what } => manager.record(what.text()).await?,
         Command::Monitor { json } => return monitor::monitor(&connection, json).await,
@@ -300,6 +314,8 @@ mod tests {
     fn wrong_usage_is_told_from_a_refusal() {
         assert_eq!(words("hafailoverctl").exit, Exit::Usage);
         assert_eq!(words("hafailoverctl move web").exit, Exit::Usage);
+        assert_eq!(words("hafailoverctl standby mine").exit, Exit::Usage);
+        assert_eq!(words("hafailoverctl maintenance").exit, Exit::Usage);
         let unknown = words("hafailoverctl stauts");
         assert_eq!(unknown.exit, Exit::Usage);
         assert!(unknown.err.contains("status"), "{}", unknown.err);

@@ -4,7 +4,9 @@ use crate::cluster::Status;
 use crate::cluster::status::{GroupStatus, LinkPeerStatus, LinkStatus, NodeStatus};
 
 pub(super) fn table(status: &Status) -> String {
-    let mut parts = vec![format!("cluster {}, seen by {} ({})", status.cluster, status.node, status.state)];
+    let maintenance = if status.maintenance { ", MAINTENANCE" } else { "" };
+    let mut parts =
+        vec![format!("cluster {}, seen by {} ({}){maintenance}", status.cluster, status.node, status.state)];
     parts.push(columns("GROUP", &["OWNER", "HERE", "WHY"], status.groups.iter().map(group_row)));
     parts.push(columns("NODE", &["STATE", "HEARD", "CONFIGURATION"], status.nodes.iter().map(node_row)));
     let header = ["INTERFACE", "KIND", "STATE", "SENT", "ERRORS", "RECEIVED", "DROPPED"];
@@ -33,7 +35,8 @@ fn node_row(node: &NodeStatus) -> Vec<String> {
         Some(false) => "DIFFERS",
         None => "-",
     };
-    vec![name, node.state.clone(), age(node.heard_ms_ago), agrees.into()]
+    let state = if node.standby { format!("{}, standby", node.state) } else { node.state.clone() };
+    vec![name, state, age(node.heard_ms_ago), agrees.into()]
 }
 
 fn link_row(link: &LinkStatus) -> Vec<String> {
@@ -107,6 +110,7 @@ pub(super) mod tests {
             state: state.into(),
             heard_ms_ago,
             configuration_agrees,
+            standby: false,
         };
         let group = GroupStatus {
             name: "web".into(),
@@ -119,6 +123,7 @@ pub(super) mod tests {
             members: vec!["nginx.service".into()],
             banned: None,
             stopped_by_operator: false,
+            parked: false,
         };
         let heard = LinkPeerStatus {
             node: "beta".into(),
@@ -154,6 +159,7 @@ pub(super) mod tests {
             ],
             links: vec![link("hb0", true, vec![heard]), link("hb1", false, vec![silent])],
             groups: vec![group],
+            maintenance: false,
             attention: vec!["beta has another configuration".into()],
         }
     }
@@ -181,6 +187,16 @@ hb1      beta  NEVER      900       0     0
 Needs attention:
   ! beta has another configuration";
         assert_eq!(table(&status()), expected);
+    }
+
+    #[test]
+    fn what_an_operator_said_is_seen() {
+        let mut status = status();
+        status.maintenance = true;
+        status.nodes[0].standby = true;
+        let text = table(&status);
+        assert!(text.starts_with("cluster shop, seen by alpha (joined), MAINTENANCE\n"), "{text}");
+        assert!(text.contains("alpha (this)  alive, standby  -"), "{text}");
     }
 
     #[test]

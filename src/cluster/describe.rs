@@ -57,6 +57,7 @@ impl Cluster {
             state: self.node_state().into(),
             nodes: config.node_ids().map(|node| self.node_status(node)).collect(),
             groups: config.group_ids().map(|group| self.group_status(group)).collect(),
+            maintenance: self.maintenance.on,
             attention: self.attention(&links),
             links,
         }
@@ -82,7 +83,9 @@ impl Cluster {
             .map(|(node, _)| self.config.node(*node).name.as_str())
             .collect();
         let peers = if silent.is_empty() { String::new() } else { format!("; not heard: {}", silent.join(", ")) };
-        format!("{}: {groups}{peers}", self.node_state())
+        let maintenance = if self.maintenance.on { "maintenance; " } else { "" };
+        let standby = if self.standby.on { ", in standby" } else { "" };
+        format!("{maintenance}{}{standby}: {groups}{peers}", self.node_state())
     }
 
     fn node_state(&self) -> &'static str {
@@ -102,6 +105,7 @@ impl Cluster {
                 state: "alive".into(),
                 heard_ms_ago: None,
                 configuration_agrees: None,
+                standby: self.standby.on,
             };
         };
         NodeStatus {
@@ -110,6 +114,7 @@ impl Cluster {
             state: peer_state(peer).into(),
             heard_ms_ago: (peer.state != PeerState::Unheard).then(|| self.millis_since(peer.last_heard)),
             configuration_agrees: peer.agrees.map(|(cluster, groups)| cluster && groups),
+            standby: peer.standby,
         }
     }
 
@@ -172,6 +177,7 @@ impl Cluster {
             members: config.members.clone(),
             banned: group.banned.clone(),
             stopped_by_operator: group.order.stopped,
+            parked: self.parked(id),
         }
     }
 
@@ -204,6 +210,10 @@ impl Cluster {
             reasons.push(format!("{} ({state}) {fitness}{own}", name(*node)));
         }
         reasons.extend(self.cause(id));
+        reasons.extend(self.return_in_words(id));
+        if self.maintenance.on {
+            reasons.push("maintenance is on: nothing is started, moved, stopped or repaired".into());
+        }
         reasons.push(self.conclusion(id));
         reasons
     }
@@ -260,7 +270,7 @@ impl Cluster {
     }
 
     fn attention(&self, links: &[LinkStatus]) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines = self.words_in_words();
         for (node, peer) in &self.view.peers {
             let name = &self.config.node(*node).name;
             match peer.state {
@@ -300,9 +310,29 @@ impl Cluster {
             if let Some(reason) = &group.banned {
                 lines.push(format!("group {name} is banned here: {reason}; then: hafailoverctl clear {name}"));
             }
+            lines.extend(self.told_in_words(group.id));
             if let Some(rival) = group.rival {
                 lines.push(format!("group {name} is claimed by {} too", self.config.node(rival).name));
             }
+        }
+        lines
+    }
+
+    /// Operators' words that hold on, lest they are forgotten.
+    fn words_in_words(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.maintenance.on {
+            let end = "hafailoverctl maintenance off";
+            lines
+                .push(format!("maintenance is on: nothing is started, moved, stopped or repaired; to end that: {end}"));
+        }
+        let peers =
+            self.view.peers.iter().filter(|(_, peer)| peer.state.heard() && peer.standby).map(|(node, _)| *node);
+        for node in Some(self.config.me).filter(|_| self.standby.on).into_iter().chain(peers) {
+            let name = &self.config.node(node).name;
+            lines.push(format!(
+                "node {name} is in standby: it starts nothing; to end that, there: hafailoverctl online"
+            ));
         }
         lines
     }

@@ -1,7 +1,7 @@
 //! Everything that comes into the heart. It must not know where an event came from.
 
 use super::action::{OpId, RequestId};
-use super::grant::{Grant, SavedGroup};
+use super::grant::{Grant, Maintenance, SavedGroup, Standby};
 use crate::config::model::{GroupId, LinkId, NodeId};
 use crate::wire::Message;
 use serde::{Deserialize, Serialize};
@@ -87,10 +87,57 @@ pub enum Event {
 /// What an operator may ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    Move { group: GroupId, to: NodeId },
-    Stop { group: GroupId },
-    Start { group: GroupId },
-    Clear { group: GroupId },
+    Move {
+        group: GroupId,
+        to: NodeId,
+    },
+    Stop {
+        group: GroupId,
+    },
+    Start {
+        group: GroupId,
+    },
+    Clear {
+        group: GroupId,
+    },
+    /// Give groups that run here to other nodes, once; `stay`: and own nothing until `Online`.
+    Standby {
+        which: Which,
+        stay: bool,
+    },
+    /// Ask the owners of groups to give them here, once.
+    Takeover {
+        which: Which,
+    },
+    Online,
+    Maintenance {
+        on: bool,
+    },
+}
+
+/// Which groups `standby` and `takeover` mean, in Heartbeat's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Which {
+    All,
+    /// Those that prefer the node that is asked to all others.
+    Local,
+    /// The rest.
+    Foreign,
+    /// Those that are not where they are at home.
+    Failback,
+}
+
+impl Which {
+    pub const WORDS: [(&str, Which); 4] =
+        [("all", Which::All), ("local", Which::Local), ("foreign", Which::Foreign), ("failback", Which::Failback)];
+
+    pub fn from_word(word: &str) -> Option<Which> {
+        Which::WORDS.iter().find(|(known, _)| *known == word).map(|(_, which)| *which)
+    }
+
+    pub fn word(self) -> &'static str {
+        Which::WORDS.iter().find(|(_, which)| *which == self).map_or("", |(word, _)| *word)
+    }
 }
 
 /// How an action ended. Prose is for people only: nothing is decided on it.
@@ -121,19 +168,25 @@ pub struct Actual {
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Saved {
     pub groups: BTreeMap<String, SavedGroup>,
+    pub maintenance: Maintenance,
+    pub standby: Standby,
 }
 
 impl Saved {
     /// Of two memories the one that says more, group by group: the copy in `/run` is newer than the disk's, but ends with the boot.
     pub fn merge(&mut self, other: Saved) {
+        self.maintenance = self.maintenance.max(other.maintenance);
+        self.standby = self.standby.max(other.standby);
         for (name, theirs) in other.groups {
-            let mine = self.groups.entry(name).or_default();
+            let mine = self.groups.entry(name).or_insert(theirs);
             let newer = match (&theirs.record, &mine.record) {
                 (Some(theirs), Some(mine)) => theirs.supersedes(mine),
                 (theirs, mine) => theirs.is_some() && mine.is_none(),
             };
+            // Within a grant a group may be parked no longer, never anew.
+            mine.parked = if theirs.record == mine.record { mine.parked && theirs.parked } else { mine.parked };
             if newer {
-                mine.record = theirs.record;
+                (mine.record, mine.parked) = (theirs.record, theirs.parked);
             }
             mine.order = mine.order.max(theirs.order);
         }
@@ -154,4 +207,37 @@ pub enum HeldPhase {
     Granted,
     /// The grant was taken back: the group was stopping.
     Stopping,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::grant::{BootId, Epoch, Record};
+    use super::*;
+
+    fn saved(epoch: u32, parked: bool) -> Saved {
+        let grant = Grant { epoch: Epoch(epoch), node: NodeId(0), boot: BootId(1) };
+        let group = SavedGroup { record: Some(Record::owned(grant)), parked, ..SavedGroup::default() };
+        Saved { groups: [("web".to_owned(), group)].into(), ..Saved::default() }
+    }
+
+    #[test]
+    fn of_two_memories_the_later_words_count() {
+        for (mine, theirs, parked) in [
+            ((3, true), (3, false), false),
+            ((3, false), (3, true), false),
+            ((3, true), (3, true), true),
+            ((3, false), (4, true), true),
+            ((4, true), (3, false), true),
+        ] {
+            let mut memory = saved(mine.0, mine.1);
+            memory.merge(saved(theirs.0, theirs.1));
+            assert_eq!(memory.groups["web"].parked, parked, "{mine:?} {theirs:?}");
+        }
+        let mut disk = Saved { standby: Standby { version: 1, on: true }, ..Saved::default() };
+        disk.maintenance = Maintenance { version: 2, on: false };
+        let run = Saved { standby: Standby { version: 2, on: false }, ..saved(3, true) };
+        disk.merge(run);
+        assert_eq!((disk.standby.on, disk.maintenance.version), (false, 2));
+        assert!(disk.groups["web"].parked, "what only one of them knows");
+    }
 }

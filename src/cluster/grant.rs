@@ -84,11 +84,20 @@ pub struct Maintenance {
     pub on: bool,
 }
 
+/// The operator's last word on whether this node may own anything. The version tells which of two memories is the newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Standby {
+    pub version: u32,
+    pub on: bool,
+}
+
 /// What is kept on disk of a group. On disk the node stands by name, so that a changed order of `nodes` changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SavedGroup {
     pub record: Option<Record>,
     pub order: Order,
+    /// It went where it is by an operator's word.
+    pub parked: bool,
 }
 
 #[cfg(test)]

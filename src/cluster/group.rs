@@ -4,6 +4,7 @@
 use super::action::{Action, OpId};
 use super::event::{Actual, HeldPhase, Outcome};
 use super::grant::{Grant, Order, Record};
+use super::maintenance::{Look, Told};
 use super::report::Change;
 use super::stop::{Stop, Stopping};
 use super::takeover::{Probing, Proof};
@@ -23,7 +24,7 @@ pub(super) const OP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const MEMBER_MARGIN: Duration = Duration::from_secs(2);
 /// A start whose end is unknown, and a run whose addresses could not be kept, are tried again after this.
 pub(super) const START_AGAIN: Duration = Duration::from_secs(2);
-const INSPECT_AGAIN: Duration = Duration::from_millis(500);
+pub(super) const INSPECT_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// Not looked at yet, or something is here that this daemon did not start (`found`).
@@ -67,6 +68,15 @@ pub(super) struct Group {
     pub(super) guard_checked: bool,
     /// An operator wants it there.
     pub(super) move_to: Option<NodeId>,
+    /// The wish that is known: on whose node, and where to.
+    pub(super) asked: Option<(NodeId, NodeId)>,
+    /// Its owner has it by an operator's word: `Failback=` waits.
+    pub(super) parked: bool,
+    /// Since when nodes that it prefers to its owner have been well, without a break.
+    pub(super) well: BTreeMap<NodeId, Time>,
+    /// What happened to it while it was left alone, and the look at it that follows.
+    pub(super) told: Option<Told>,
+    pub(super) look: Look,
     pub(super) probing: Probing,
     /// Why it runs nowhere or not here, as last reported.
     pub(super) blocked: Option<String>,
@@ -105,6 +115,11 @@ impl Group {
             guard: None,
             guard_checked: false,
             move_to: None,
+            asked: None,
+            parked: false,
+            well: BTreeMap::new(),
+            told: None,
+            look: Look::No,
             probing: Probing::default(),
             blocked: None,
             rival: None,
@@ -150,6 +165,7 @@ impl Group {
 impl Cluster {
     /// Looks at a group whose state here is not known.
     pub(super) fn inspect(&mut self, id: GroupId) {
+        self.look(id);
         if !matches!(self.group(id).phase, Phase::Unknown { .. }) {
             return;
         }
@@ -169,6 +185,9 @@ impl Cluster {
     pub(super) fn start(&mut self, id: GroupId, proof: Proof) {
         let grant = self.new_grant(id);
         let from = self.group(id).record.map(|record| record.grant.node).filter(|node| *node != self.config.me);
+        // Taken, not given: an operator's word from before does not hold.
+        let kept = self.group(id).record.is_some_and(|record| record.keeper() == self.config.me);
+        self.group_mut(id).parked &= kept;
         self.set_record(id, Record::owned(grant));
         let op = self.op(OP_TIMEOUT);
         let since = self.now;
@@ -192,7 +211,7 @@ impl Cluster {
             group.target = None;
             return;
         }
-        if self.put_back(op, &outcome) {
+        if self.put_back(op, &outcome) || self.looked(op, &outcome) {
             return;
         }
         // A late or repeated answer finds nobody waiting for it.
@@ -311,7 +330,8 @@ impl Cluster {
     fn adoptable(&self, id: GroupId, grant: &Grant, actual: &Actual) -> bool {
         let config = self.config.group(id);
         let whole = actual.all_active && (config.addresses.is_empty() || !actual.addresses.is_empty());
-        whole && !self.beaten(id, grant)
+        // What failed while it is left alone is dealt with when that ends.
+        (whole || self.maintenance.on) && !self.beaten(id, grant)
     }
 
     /// Somebody has a higher grant.
@@ -323,8 +343,12 @@ impl Cluster {
         self.group_mut(id).phase = Phase::Running { grant };
         self.set_record(id, Record::owned(grant));
         self.report(Change::GroupAdopted { group: id, epoch: grant.epoch });
+        if !actual.all_active {
+            let (unit, reason) = ("a member".into(), "it was down when this daemon started, during maintenance".into());
+            self.left_alone(id, Told::MemberDown { unit, reason });
+        }
         for index in 0..self.config.group(id).addresses.len() {
-            if !actual.addresses.contains(&index) {
+            if !actual.addresses.contains(&index) && !self.maintenance.on {
                 self.repair(id, index, Loss::Removed);
             }
         }
@@ -356,6 +380,9 @@ impl Cluster {
     }
 
     pub(super) fn member_down(&mut self, id: GroupId, unit: String, reason: String) {
+        if self.left_alone(id, Told::MemberDown { unit: unit.clone(), reason: reason.clone() }) {
+            return;
+        }
         // While starting, the start itself finds out, until it is over; while stopping it is meant.
         if !matches!(
             self.group(id).phase,

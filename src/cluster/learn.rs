@@ -9,6 +9,7 @@ use crate::wire::Role;
 impl Cluster {
     /// Takes over what a peer knows: the higher record, the higher order.
     pub(super) fn learn(&mut self, node: NodeId) {
+        self.learn_maintenance(node);
         for id in self.config.clone().group_ids() {
             let Some(says) = self.view.says(node, id) else { continue };
             let mine = self.group(id).record;
@@ -17,6 +18,7 @@ impl Cluster {
                 self.set_record(id, record);
                 self.settle_record(id);
             }
+            self.follow_parked(id, node, says, newer.is_some());
             if says.order > self.group(id).order {
                 self.set_order(id, says.order);
             }

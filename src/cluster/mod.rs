@@ -5,16 +5,20 @@
 //!
 //! Effects follow from desired against actual, computed afresh in every round; none hangs on a transition. Order of the parts:
 //! `view` (what was heard) → `placement` (who should own) → `takeover` (may this node?) → `step` (what next) → `group`,
-//! `stop`, `upkeep` (how). Beside them: `learn` (what peers know), `say` (what they are told), `command` (operators), `describe` (why).
+//! `stop`, `upkeep` (how). Beside them: `learn` (what peers know), `say` (what they are told), `describe` (why); operators: `command`,
+//! `moves`, `words`, `maintenance`; and `failback`.
 
 pub mod action;
 mod advice;
 mod command;
 mod describe;
 pub mod event;
+mod failback;
 pub mod grant;
 mod group;
 mod learn;
+mod maintenance;
+mod moves;
 mod nominate;
 pub mod placement;
 pub mod report;
@@ -26,12 +30,14 @@ mod stop;
 pub mod takeover;
 pub mod time;
 mod timers;
+mod told;
 mod upkeep;
 mod view;
+mod words;
 
 pub use action::{Action, Answer, OpId, RequestId};
-pub use event::{Actual, Command, Event, Held, HeldPhase, Outcome, Saved};
-pub use grant::{BootId, Epoch, Grant, Incarnation, Maintenance, Order, Record, SavedGroup};
+pub use event::{Actual, Command, Event, Held, HeldPhase, Outcome, Saved, Which};
+pub use grant::{BootId, Epoch, Grant, Incarnation, Maintenance, Order, Record, SavedGroup, Standby};
 pub use report::Change;
 pub use status::Status;
 pub use time::Time;
@@ -41,6 +47,7 @@ use crate::config::model::{Config, GroupId, LinkId, NodeId};
 use crate::wire::Message;
 use command::Waiting;
 use group::Group;
+use maintenance::Told;
 use say::Said;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -96,6 +103,9 @@ pub struct Cluster {
     awake_since: Time,
     leaving: bool,
     host_stopping: bool,
+    /// Operators' words: whether the cluster is left alone, and whether this node may own anything.
+    maintenance: Maintenance,
+    standby: Standby,
     /// This run only cleans up after a daemon that died for good.
     died: bool,
     exited: bool,
@@ -134,6 +144,7 @@ impl Cluster {
             if let Some(saved) = saved.groups.get(name) {
                 group.record = saved.record;
                 group.order = saved.order;
+                group.parked = saved.parked;
             }
             // What is held may be newer than what was written to disk.
             let owned = held.map(|held| Record::owned(held.grant));
@@ -159,6 +170,8 @@ impl Cluster {
             awake_since: Time::default(),
             leaving: false,
             host_stopping: false,
+            maintenance: saved.maintenance,
+            standby: saved.standby,
             died: false,
             exited: false,
             leave_waited: false,
@@ -261,7 +274,11 @@ impl Cluster {
             Event::Guard { group, fault } => self.guard(group, fault),
             Event::MemberDown { group, unit, reason } => self.member_down(group, unit, reason),
             // Of a group that runs elsewhere it is a late word about what was stopped here.
-            Event::TargetStopped { group } if self.group(group).claim().is_some() => self.order(group, true),
+            Event::TargetStopped { group } if self.group(group).claim().is_some() => {
+                if !self.left_alone(group, Told::TargetStopped) {
+                    self.order(group, true);
+                }
+            }
             Event::TargetStopped { .. } => {}
             Event::HostStopping if !self.host_stopping => {
                 self.host_stopping = true;
@@ -360,6 +377,8 @@ impl Cluster {
         self.join();
         for id in self.config.clone().group_ids() {
             self.probe(id);
+            self.heed(id);
+            self.follow_failback(id);
             self.step(id);
         }
         self.answer_waiting();
@@ -398,8 +417,12 @@ impl Cluster {
             Timer::MoveOver(id) => self.group_mut(id).move_to = None,
             Timer::Request(request) => self.request_over(request),
             // They only bring about a round.
-            Timer::StartAgain(_) | Timer::Probe(_) | Timer::ProbeAnswer(_) | Timer::PassAgain(_) | Timer::LeaveOver => {
-            }
+            Timer::StartAgain(_)
+            | Timer::Probe(_)
+            | Timer::ProbeAnswer(_)
+            | Timer::PassAgain(_)
+            | Timer::FailbackDue(_)
+            | Timer::LeaveOver => {}
         }
     }
 
@@ -478,6 +501,12 @@ mod exchange_tests;
 #[cfg(test)]
 mod heart_tests;
 #[cfg(test)]
+mod maintenance_tests;
+#[cfg(test)]
 mod owner_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod testing_many;
+#[cfg(test)]
+mod words_tests;

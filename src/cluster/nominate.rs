@@ -19,7 +19,7 @@ impl Cluster {
             .map(|node| Candidate {
                 node: *node,
                 present: *node == me || self.view.peer(*node).is_some_and(|peer| peer.state.heard()),
-                joined: *node == me || self.view.peer(*node).is_some_and(|peer| peer.joined),
+                back: self.may_come_back(id, *node),
                 fitness: self.fitness(id, *node),
             })
             .collect();
@@ -57,7 +57,7 @@ impl Cluster {
             };
         }
         match (self.view.peer(node), self.view.says(node, id)) {
-            (Some(peer), Some(says)) if self.still_banned(id, says) || peer.leaving => Fitness::Never,
+            (Some(peer), Some(says)) if self.still_banned(id, says) || peer.leaving || peer.standby => Fitness::Never,
             (Some(_), Some(says)) if says.eligible => Fitness::Good,
             _ => Fitness::Poor,
         }
@@ -79,6 +79,9 @@ impl Cluster {
         }
         if self.leaving {
             return Some("this node is leaving".into());
+        }
+        if self.standby.on {
+            return Some("this node is in standby; to end that: hafailoverctl online".into());
         }
         group.banned.clone()
     }
@@ -142,7 +145,14 @@ impl Cluster {
     pub(super) fn nowhere_reason(&self, id: GroupId) -> Option<String> {
         let mine = self.never_reason(id).or_else(|| self.unfit_reason(id));
         let me = &self.config.node(self.config.me).name;
-        let mut reasons: Vec<String> = mine.map(|reason| format!("{me}: {reason}")).into_iter().collect();
+        let mine = mine.map(|reason| format!("{me}: {reason}"));
+        let reasons: Vec<String> = mine.into_iter().chain(self.others_reasons(id)).collect();
+        Some(format!("no node can run it ({})", reasons.join("; ")))
+    }
+
+    /// What stands against each of the other nodes.
+    pub(super) fn others_reasons(&self, id: GroupId) -> Vec<String> {
+        let mut reasons = Vec::new();
         for node in self.config.group(id).nodes.iter().filter(|node| **node != self.config.me) {
             let Some(peer) = self.view.peer(*node) else { continue };
             let name = &self.config.node(*node).name;
@@ -151,12 +161,13 @@ impl Cluster {
                     "banned after a failure"
                 }
                 (PeerState::Alive | PeerState::Late, _) if peer.leaving => "leaving",
+                (PeerState::Alive | PeerState::Late, _) if peer.standby => "in standby",
                 (PeerState::Alive | PeerState::Late, _) => "not able to (see its own status)",
                 (PeerState::Left, _) => "left",
                 (PeerState::Lost | PeerState::Unheard, _) => "not heard",
             };
             reasons.push(format!("{name}: {reason}"));
         }
-        Some(format!("no node can run it ({})", reasons.join("; ")))
+        reasons
     }
 }

@@ -9,8 +9,8 @@ pub struct Candidate {
     pub node: NodeId,
     /// It is this node, or one that is heard.
     pub present: bool,
-    /// It finished joining.
-    pub joined: bool,
+    /// An owner may give the group back to it: it is well for as long as `Failback=` asks, and nothing else forbids it.
+    pub back: bool,
     pub fitness: Fitness,
 }
 
@@ -28,7 +28,7 @@ pub enum Fitness {
 ///
 /// - A group that an operator stopped belongs to nobody.
 /// - `heir` comes first while it is fit: a move under way, or the node that was given the group.
-/// - An owner keeps it, unless it is less fit than another node, or `Failback=yes` and a more preferred node is fit and joined.
+/// - An owner keeps it, unless it is less fit than another node, or the group may go back to a more preferred node.
 /// - Without an owner it is the first fit node.
 pub fn desired(
     group: &GroupConfig,
@@ -54,8 +54,8 @@ pub fn desired(
     match fitness {
         Some(Fitness::Good) => {
             let before_owner = group.nodes.iter().take_while(|node| **node != owner);
-            let better = before_owner.copied().find(|node| good(*node).is_some_and(|candidate| candidate.joined));
-            heir.or(better.filter(|_| group.failback)).or(Some(owner))
+            let better = before_owner.copied().find(|node| good(*node).is_some_and(|candidate| candidate.back));
+            heir.or(better).or(Some(owner))
         }
         Some(Fitness::Poor) => heir.or(first_good).or(Some(owner)),
         Some(Fitness::Never) | None => heir.or(first_good),
@@ -65,13 +65,13 @@ pub fn desired(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{GroupTag, ProofPolicy};
+    use crate::config::model::{Failback, GroupTag, ProofPolicy};
     use std::time::Duration;
 
     const FIRST: NodeId = NodeId(0);
     const SECOND: NodeId = NodeId(1);
 
-    fn group(failback: bool) -> GroupConfig {
+    fn group() -> GroupConfig {
         GroupConfig {
             name: "www".into(),
             tag: GroupTag(1),
@@ -79,7 +79,7 @@ mod tests {
             nodes: vec![FIRST, SECOND],
             addresses: Vec::new(),
             members: Vec::new(),
-            failback,
+            failback: Failback::No,
             proof: ProofPolicy::Silence,
             delay: Duration::ZERO,
             interfaces: Vec::new(),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     fn candidates(first: Fitness, second: Fitness) -> [Candidate; 2] {
-        let candidate = |node, fitness| Candidate { node, present: true, joined: true, fitness };
+        let candidate = |node, fitness| Candidate { node, present: true, back: false, fitness };
         [candidate(FIRST, first), candidate(SECOND, second)]
     }
 
@@ -98,12 +98,12 @@ mod tests {
 
     #[test]
     fn nobody_owns_what_an_operator_stopped() {
-        assert_eq!(desired(&group(true), true, &candidates(Good, Good), Some(FIRST), Some(SECOND)), None);
+        assert_eq!(desired(&group(), true, &candidates(Good, Good), Some(FIRST), Some(SECOND)), None);
     }
 
     #[test]
     fn without_an_owner_the_first_fit_node_is_taken() {
-        let desired = |first, second| desired(&group(false), false, &candidates(first, second), None, None);
+        let desired = |first, second| desired(&group(), false, &candidates(first, second), None, None);
         assert_eq!(desired(Good, Good), Some(FIRST));
         assert_eq!(desired(Poor, Good), Some(SECOND));
         assert_eq!(desired(Never, Never), None);
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_owner_stays_unless_another_is_fitter() {
-        let desired = |first, second| desired(&group(false), false, &candidates(first, second), Some(SECOND), None);
+        let desired = |first, second| desired(&group(), false, &candidates(first, second), Some(SECOND), None);
         assert_eq!(desired(Good, Good), Some(SECOND));
         assert_eq!(desired(Good, Poor), Some(FIRST));
         assert_eq!(desired(Poor, Poor), Some(SECOND), "nobody is served by a stop that leads nowhere");
@@ -120,23 +120,26 @@ mod tests {
     }
 
     #[test]
-    fn failback_waits_for_a_preferred_node_that_is_well_and_has_joined() {
+    fn a_group_goes_back_only_to_a_preferred_node_that_is_fit_and_may_have_it_back() {
         let mut candidates = candidates(Good, Good);
-        assert_eq!(desired(&group(true), false, &candidates, Some(SECOND), None), Some(FIRST));
-        candidates[0].joined = false;
-        assert_eq!(desired(&group(true), false, &candidates, Some(SECOND), None), Some(SECOND));
-        candidates[0] = Candidate { joined: true, fitness: Poor, ..candidates[0] };
-        assert_eq!(desired(&group(true), false, &candidates, Some(SECOND), None), Some(SECOND));
+        assert_eq!(desired(&group(), false, &candidates, Some(SECOND), None), Some(SECOND));
+        candidates[0].back = true;
+        assert_eq!(desired(&group(), false, &candidates, Some(SECOND), None), Some(FIRST));
+        candidates[0].fitness = Poor;
+        assert_eq!(desired(&group(), false, &candidates, Some(SECOND), None), Some(SECOND));
+        candidates[0].fitness = Good;
+        candidates[1].back = true;
+        assert_eq!(desired(&group(), false, &candidates, Some(FIRST), None), Some(FIRST), "back is towards the front");
     }
 
     #[test]
     fn an_heir_comes_first_while_it_is_fit_and_there() {
         let heir = Some(SECOND);
-        assert_eq!(desired(&group(false), false, &candidates(Good, Good), Some(FIRST), heir), heir);
-        assert_eq!(desired(&group(false), false, &candidates(Good, Good), None, heir), heir);
-        assert_eq!(desired(&group(false), false, &candidates(Good, Poor), Some(FIRST), heir), Some(FIRST));
+        assert_eq!(desired(&group(), false, &candidates(Good, Good), Some(FIRST), heir), heir);
+        assert_eq!(desired(&group(), false, &candidates(Good, Good), None, heir), heir);
+        assert_eq!(desired(&group(), false, &candidates(Good, Poor), Some(FIRST), heir), Some(FIRST));
         let mut absent = candidates(Good, Good);
         absent[1].present = false;
-        assert_eq!(desired(&group(false), false, &absent, None, heir), Some(FIRST));
+        assert_eq!(desired(&group(), false, &absent, None, heir), Some(FIRST));
     }
 }

@@ -187,6 +187,23 @@ pub enum Change {
     GuardBack {
         group: GroupId,
     },
+    /// An operator on `peer` asks this node, the owner, to give the group to `to`.
+    MoveAsked {
+        group: GroupId,
+        peer: NodeId,
+        to: NodeId,
+    },
+    MoveRefused {
+        group: GroupId,
+        peer: NodeId,
+        to: NodeId,
+        reason: String,
+    },
+    /// From now on this node owns nothing; `Online` ends it.
+    StandbyStays,
+    Online,
+    MaintenanceOn,
+    MaintenanceOff,
     HostStopping,
     Leaving,
 }

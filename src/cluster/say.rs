@@ -4,8 +4,8 @@ use super::group::Phase;
 use super::placement::Fitness;
 use super::timers::Timer;
 use super::view::PeerState;
-use super::{Action, Change, Cluster, Maintenance, Saved, SavedGroup};
-use crate::config::model::GroupId;
+use super::{Action, Change, Cluster, Saved, SavedGroup};
+use crate::config::model::{GroupId, NodeTag};
 use crate::wire::{GroupSays, Message, NodeFlags, RecordSays, StateMark, codec};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -51,6 +51,12 @@ impl Said {
             parts.last_mut().expect("there is one").push(*says);
         }
         parts
+    }
+
+    /// In which version a wish was first said that still stands.
+    pub(super) fn since_when(&self, id: GroupId, wish: NodeTag) -> Option<u32> {
+        let (says, since) = self.groups.get(usize::from(id.0))?;
+        (says.wish == Some(wish)).then_some(*since)
     }
 
     #[cfg(test)]
@@ -151,9 +157,9 @@ impl Cluster {
                     joined: self.joined,
                     leaving: self.leaving || self.host_stopping,
                     left,
-                    ..NodeFlags::default()
+                    standby: self.standby.on,
                 },
-                maintenance: Maintenance::default(),
+                maintenance: self.maintenance,
                 echoes: echoes.clone(),
                 groups,
             }));
@@ -193,17 +199,17 @@ impl Cluster {
             order: group.order,
             config: self.config.group(id).digest,
             pending: None,
-            wish: None,
-            parked: false,
+            wish: self.wish(id).map(|to| self.config.node(to).tag),
+            parked: group.parked,
         }
     }
 
     fn saved(&self) -> Saved {
         let groups = self.groups.iter().map(|group| {
             let name = self.config.group(group.id).name.clone();
-            (name, SavedGroup { record: group.record, order: group.order })
+            (name, SavedGroup { record: group.record, order: group.order, parked: group.parked })
         });
-        Saved { groups: groups.collect() }
+        Saved { groups: groups.collect(), maintenance: self.maintenance, standby: self.standby }
     }
 }
 

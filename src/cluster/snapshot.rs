@@ -2,6 +2,7 @@
 //! name nodes, links and groups by their position, and a damaged or edited file may name one that is not there.
 //! It must not know files.
 
+use super::command::Waiting;
 use super::grant::Grant;
 use super::group::{Group, Phase};
 use super::timers::Timer;
@@ -66,9 +67,13 @@ impl Cluster {
             _ => Ok(()),
         })?;
         self.timers.all().try_for_each(|timer| self.check_timer(timer))?;
-        self.waiting.values().try_for_each(|waiting| {
-            self.check_group(waiting.group())?;
-            self.check_nodes([waiting.to()])
+        self.waiting.values().try_for_each(|waiting| match waiting {
+            Waiting::Moved(moving) => moving.names().try_for_each(|(group, nodes)| {
+                self.check_group(group)?;
+                self.check_nodes(nodes.map(Some))
+            }),
+            Waiting::Stopped { group } | Waiting::Started { group } => self.check_group(*group),
+            Waiting::Maintained => Ok(()),
         })
     }
 
@@ -76,6 +81,8 @@ impl Cluster {
         let record = group.record.map(|record| [Some(record.grant.node), record.heir]).unwrap_or_default();
         self.check_nodes(record)?;
         self.check_nodes([group.move_to, group.rival, group.desired, group.because.and_then(|(_, from)| from)])?;
+        self.check_nodes(group.asked.map(|(by, to)| [Some(by), Some(to)]).unwrap_or_default())?;
+        group.well.keys().try_for_each(|node| self.check_node(*node))?;
         let grant: Option<Grant> = match &group.phase {
             Phase::Unknown { held, .. } => held.map(|(grant, _)| grant),
             Phase::Idle => None,
@@ -104,6 +111,9 @@ impl Cluster {
                 Command::Stop { group } | Command::Start { group } | Command::Clear { group } => {
                     self.check_group(*group)
                 }
+                Command::Standby { .. } | Command::Takeover { .. } | Command::Online | Command::Maintenance { .. } => {
+                    Ok(())
+                }
             },
             Event::Interface { .. }
             | Event::HostStopping
@@ -128,6 +138,7 @@ impl Cluster {
             | Timer::StartAgain(group)
             | Timer::InspectAgain(group)
             | Timer::PassAgain(group)
+            | Timer::FailbackDue(group)
             | Timer::MoveOver(group) => self.check_group(*group),
             Timer::Beat | Timer::Initdead | Timer::Awake | Timer::Op(_) | Timer::Request(_) | Timer::LeaveOver => {
                 Ok(())

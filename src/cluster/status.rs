@@ -16,6 +16,9 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     pub links: Vec<LinkStatus>,
     pub groups: Vec<GroupStatus>,
+    /// An operator wants the cluster left alone.
+    #[serde(default)]
+    pub maintenance: bool,
     /// Whole sentences on what needs attention; empty when all is well.
     pub attention: Vec<String>,
 }
@@ -29,6 +32,9 @@ pub struct NodeStatus {
     /// Milliseconds since it was last heard; none for this node and for one never heard.
     pub heard_ms_ago: Option<f64>,
     pub configuration_agrees: Option<bool>,
+    /// An operator wants it to own nothing, until `online`.
+    #[serde(default)]
+    pub standby: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,4 +123,7 @@ pub struct GroupStatus {
     pub members: Vec<String>,
     pub banned: Option<String>,
     pub stopped_by_operator: bool,
+    /// It is where it is by an operator's word: `Failback=` waits.
+    #[serde(default)]
+    pub parked: bool,
 }

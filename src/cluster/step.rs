@@ -65,7 +65,7 @@ impl Cluster {
             let owns = if record.released { "owned" } else { "owns" };
             return Some(Stop { reason: format!("{node} {owns} it under the higher epoch {epoch}"), contested: true });
         }
-        if group.order.stopped {
+        if group.order.stopped && !self.maintenance.on {
             return Some(Stop::plain("an operator stopped it".into()));
         }
         if let Some(met) = self.met_on_the_network(id) {
@@ -88,6 +88,10 @@ impl Cluster {
         if self.leaving {
             return Some(Stop::plain("this node is leaving".into()));
         }
+        // Two owners end; nothing else is done about what fails or is placed elsewhere.
+        if self.maintenance.on {
+            return None;
+        }
         if let Some(reason) = &group.banned {
             return Some(Stop::plain(reason.clone()));
         }
@@ -101,9 +105,10 @@ impl Cluster {
         let reason = if group.move_to == Some(to) {
             format!("an operator moves it to {}", name(to))
         } else if self.fitness(id, self.config.me) < Fitness::Good {
-            format!("{}; {} can run it", self.unfit_reason(id).unwrap_or_default(), name(to))
+            let reason = self.never_reason(id).or_else(|| self.unfit_reason(id)).unwrap_or_default();
+            format!("{reason}; {} can run it", name(to))
         } else {
-            format!("{} is preferred and well (Failback=yes)", name(to))
+            format!("{} is preferred and well (Failback=)", name(to))
         };
         Some(Stop::plain(reason))
     }
@@ -122,6 +127,7 @@ impl Cluster {
             || !heard
             || !quiet
             || self.asleep
+            || (self.maintenance.on && self.group(id).move_to != Some(heir))
             || self.timers.armed(Timer::PassAgain(id))
         {
             return;
@@ -130,6 +136,10 @@ impl Cluster {
         // What was given to this node is given on under an epoch of its own, in which nothing ran.
         let record = own.unwrap_or_else(|| Record::owned(self.new_grant(id)));
         self.set_record(id, Record { released: true, heir: Some(heir), ..record });
+        // With its preferred node it is at home.
+        let home = self.config.group(id).nodes.first() == Some(&heir);
+        let group = self.group_mut(id);
+        group.parked = group.move_to.take() == Some(heir) && !home;
         self.timers.arm(Timer::PassAgain(id), self.now + self.config.timing.deadtime);
         self.speak = true;
     }

@@ -6,6 +6,7 @@ use super::action::{Action, OpId};
 use super::event::{HeldPhase, Outcome};
 use super::grant::Grant;
 use super::group::{MEMBER_MARGIN, OP_TIMEOUT, Phase, START_AGAIN};
+use super::maintenance::Look;
 use super::report::Change;
 use super::time::Time;
 use super::timers::Timer;
@@ -76,6 +77,8 @@ impl Cluster {
 
     pub(super) fn begin_stop(&mut self, id: GroupId, grant: Grant, stop: Stop) {
         self.timers.disarm(Timer::Announce(id));
+        let group = self.group_mut(id);
+        (group.look, group.told) = (Look::No, None);
         self.report(Change::GroupStopping { group: id, epoch: grant.epoch, reason: stop.reason });
         let (step, since, contested) = (StopStep::Revoke, self.now, stop.contested);
         let stopping = Stopping { grant, step, op: None, since, failures: 0, confirmed: true, contested };

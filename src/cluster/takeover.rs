@@ -92,6 +92,9 @@ impl Cluster {
 
     /// What of this node's own is not ready yet.
     fn own_wait(&self, id: GroupId) -> Option<String> {
+        if self.maintenance.on && !self.was_given(id) {
+            return Some("maintenance is on".into());
+        }
         if !self.joined {
             return Some("this node is still joining the cluster".into());
         }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::config::model::{
-    GroupConfig, GroupTag, LinkConfig, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing, VirtualAddress,
+    Failback, GroupConfig, GroupTag, LinkConfig, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing,
+    VirtualAddress,
 };
 use crate::wire::{Echo, GroupSays, NodeFlags, RecordSays, Role, StateMark};
 
@@ -47,7 +48,7 @@ pub fn group() -> GroupConfig {
             broadcast: None,
         }],
         members: Vec::new(),
-        failback: false,
+        failback: Failback::No,
         proof: ProofPolicy::Silence,
         delay: Duration::ZERO,
         interfaces: vec!["eth0".into()],
@@ -89,7 +90,7 @@ impl Bench {
     pub fn with(config: Config, held: &[Held], saved: Option<Record>) -> Bench {
         let identity = Identity { incarnation: MINE, boot: BOOT };
         let record = SavedGroup { record: saved, ..SavedGroup::default() };
-        let saved = Saved { groups: [("web".to_string(), record)].into() };
+        let saved = Saved { groups: [("web".to_string(), record)].into(), ..Saved::default() };
         let heart = Cluster::new(Arc::new(config.clone()), identity, &saved, held, Time(0));
         let peer = NodeId(1 - config.me.0);
         let flags = NodeFlags { joined: true, ..NodeFlags::default() };

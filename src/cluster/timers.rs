@@ -33,6 +33,8 @@ pub enum Timer {
     PassAgain(GroupId),
     /// The planned new owner of a moved group has had its time; placement decides again.
     MoveOver(GroupId),
+    /// A preferred node will have been well for as long as the group's `Failback=` asks.
+    FailbackDue(GroupId),
     /// An operator has waited long enough for an answer.
     Request(RequestId),
     /// Leaving ends although not every peer has acknowledged the release.

@@ -64,7 +64,7 @@ impl Cluster {
     pub(super) fn address_lost(&mut self, id: GroupId, index: usize, loss: Loss) {
         // Putting it back announces it: not before a node that slept has listened, nor where it is beaten.
         let beaten = self.group(id).claim().is_some_and(|grant| self.beaten(id, &grant));
-        if self.has_its_addresses(id) && !self.asleep && !beaten {
+        if self.has_its_addresses(id) && !self.asleep && !beaten && !self.maintenance.on {
             self.repair(id, index, loss);
         }
     }

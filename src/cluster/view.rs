@@ -5,9 +5,10 @@
 //! has heard more of us counts, for only the living one hears what we say now: so a recorded packet changes nothing, whatever
 //! was restarted since, and late words of a run that is over deafen us for a moment at most.
 
-use super::grant::{BootId, Epoch, Grant, Incarnation, Maintenance, Order, Record};
+use super::grant::{BootId, Incarnation, Maintenance};
 use super::report::Change;
 use super::time::Time;
+pub(super) use super::told::PeerGroup;
 use crate::config::model::{Config, GroupId, GroupTag, LinkId, NodeId, Timing};
 use crate::wire::{Echo, GroupSays, Message, Role};
 use serde::{Deserialize, Serialize};
@@ -38,51 +39,6 @@ impl PeerState {
     /// Heard lately enough to be asked and believed.
     pub fn heard(self) -> bool {
         matches!(self, PeerState::Alive | PeerState::Late)
-    }
-}
-
-/// What a peer said of a group, in this node's terms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerGroup {
-    pub role: Role,
-    pub eligible: bool,
-    pub banned: bool,
-    pub record: Option<Record>,
-    pub order: Order,
-    /// Digest of the configuration that it runs by; 0: none.
-    pub config: u32,
-}
-
-impl PeerGroup {
-    /// A group that a peer does not mention: it may not be in its configuration, so it cannot speak for it.
-    const UNMENTIONED: PeerGroup = PeerGroup {
-        role: Role::Unknown,
-        eligible: false,
-        banned: false,
-        record: None,
-        order: Order { version: 0, stopped: false },
-        config: 0,
-    };
-
-    fn new(config: &Config, peer: NodeId, says: &GroupSays) -> PeerGroup {
-        // A record that names a node we do not know cannot be compared; its epoch must not be lost all the same.
-        let record = says.record.map(|record| Record {
-            grant: Grant {
-                epoch: record.epoch,
-                node: config.node_by_tag(record.node).unwrap_or(peer),
-                boot: record.boot,
-            },
-            released: record.released,
-            heir: record.heir.and_then(|heir| config.node_by_tag(heir)),
-        });
-        PeerGroup {
-            role: says.role,
-            eligible: says.eligible,
-            banned: says.banned,
-            record: record.filter(|record| record.grant.epoch > Epoch(0)),
-            order: says.order,
-            config: says.config,
-        }
     }
 }
 
@@ -367,6 +323,11 @@ impl Peer {
     /// How long it has shown no sign of hearing this node.
     pub fn deaf_for(&self, now: Time) -> Duration {
         self.current.as_ref().map_or(Duration::ZERO, |current| now.since(current.risen))
+    }
+
+    /// The version of this node's groups that it holds whole.
+    pub fn holds(&self) -> u32 {
+        self.current.as_ref().map_or(0, |current| current.holds)
     }
 
     /// All that it said last of its groups came here.

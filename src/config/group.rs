@@ -4,7 +4,7 @@
 use super::cluster::Cluster;
 use super::digest::{Canonical, group_tag};
 use super::local::Local;
-use super::model::{GroupConfig, NodeId, ProofPolicy, VirtualAddress};
+use super::model::{Failback, GroupConfig, NodeId, ProofPolicy, VirtualAddress};
 use super::problem::{Position, Problem, did_you_mean};
 use super::section::{Entry, GroupUnit, SECTION};
 use super::unitfile::{Specifiers, Word};
@@ -258,19 +258,23 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn failback(&mut self) -> bool {
-        let Some((text, place)) = self.single("Failback") else { return false };
+    /// `0` and `1` are systemd's words for no and yes, not times.
+    fn failback(&mut self) -> Failback {
+        let Some((text, place)) = self.single("Failback") else { return Failback::No };
         match text.to_lowercase().as_str() {
-            "1" | "yes" | "y" | "true" | "t" | "on" => return true,
-            "0" | "no" | "n" | "false" | "f" | "off" => return false,
+            "1" | "yes" | "y" | "true" | "t" | "on" => return Failback::Yes,
+            "0" | "no" | "n" | "false" | "f" | "off" => return Failback::No,
             _ => {}
         }
-        let what = match duration::parse(&text) {
-            Ok(_) => format!("not built yet in this version: Failback={text}, after a time"),
-            Err(_) => format!("\"{text}\" is neither yes nor no"),
-        };
-        self.problem(place, what, "write yes or no");
-        false
+        match duration::parse(&text) {
+            Ok(Duration::ZERO) => Failback::Yes,
+            Ok(time) => Failback::After(time),
+            Err(_) => {
+                let what = format!("\"{text}\" is neither yes nor no, nor a time");
+                self.problem(place, what, "write yes, no, or a time such as 5min");
+                Failback::No
+            }
+        }
     }
 
     /// Terms of a takeover that have their place in a group already and that this version does not build.
@@ -353,7 +357,11 @@ pub(super) fn digest(group: &GroupConfig, cluster: &Cluster) -> u32 {
     }
     let ProofPolicy::Silence = group.proof;
     canonical.line("proof", "silence");
-    canonical.line("failback", group.failback);
+    match group.failback {
+        Failback::No => canonical.line("failback", false),
+        Failback::Yes => canonical.line("failback", true),
+        Failback::After(time) => canonical.line("failback", time.as_nanos()),
+    }
     for (key, time) in [("delay", group.delay), ("start", group.timeout_start), ("stop", group.timeout_stop)] {
         canonical.line(key, time.as_nanos());
     }

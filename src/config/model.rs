@@ -101,6 +101,16 @@ pub enum ProofPolicy {
     Silence,
 }
 
+/// Whether a group goes back to a node that it prefers to its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failback {
+    No,
+    /// As soon as that node has joined and can run it.
+    Yes,
+    /// When that node has been well for this long, without a break.
+    After(Duration),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupConfig {
     pub name: String,
@@ -112,7 +122,7 @@ pub struct GroupConfig {
     pub addresses: Vec<VirtualAddress>,
     /// Member units in start order, full unit names.
     pub members: Vec<String>,
-    pub failback: bool,
+    pub failback: Failback,
     pub proof: ProofPolicy,
     pub delay: Duration,
     /// Service interfaces that must have carrier, without duplicates: those that addresses name, and `RequireInterface=`.

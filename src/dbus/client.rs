@@ -20,6 +20,14 @@ pub trait Manager {
     #[zbus(allow_interactive_auth)]
     fn clear(&self, group: &str) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
+    fn standby(&self, groups: &str, stay: bool) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
+    fn takeover(&self, groups: &str) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
+    fn online(&self) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
+    fn set_maintenance(&self, on: bool) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn reload(&self) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
     fn record(&self, word: &str) -> zbus::Result<String>;

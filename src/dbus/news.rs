@@ -97,6 +97,7 @@ pub(crate) mod tests {
             state: "alive".into(),
             heard_ms_ago: None,
             configuration_agrees: (!me).then_some(true),
+            standby: false,
         };
         let peer = LinkPeerStatus {
             node: "beta".into(),
@@ -130,6 +131,7 @@ pub(crate) mod tests {
             members: vec!["nginx.service".into()],
             banned: None,
             stopped_by_operator: false,
+            parked: false,
         };
         Status {
             schema: SCHEMA,
@@ -141,6 +143,7 @@ pub(crate) mod tests {
             links: vec![link],
             groups: vec![group],
             attention: vec![],
+            maintenance: false,
         }
     }
 

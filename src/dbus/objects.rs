@@ -24,6 +24,7 @@ impl Mirror {
             links: vec![],
             groups: vec![],
             attention: vec![],
+            maintenance: false,
         };
         Mirror(Arc::new(Mutex::new(Arc::new(status))))
     }

@@ -7,8 +7,8 @@ use super::objects::Mirror;
 use super::permission::{Permission, Permits};
 use super::publish::Publisher;
 use super::{NAME, PATH};
-use crate::cluster::Command;
 use crate::cluster::status::GroupStatus;
+use crate::cluster::{Command, Which};
 use crate::host::recording::RecordWord;
 use crate::journal::{JournalHandle, Level};
 use std::collections::HashMap;
@@ -147,6 +147,58 @@ impl Manager {
         self.desk.command(command).await
     }
 
+    /// Gives the groups that run here to other nodes, once: all, local, foreign or failback. With `stay` this node owns nothing until Online. Takes manage-node.
+    #[zbus(out_args("text"))]
+    async fn standby(
+        &self,
+        groups: &str,
+        stay: bool,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<String, Error> {
+        let command = Command::Standby { which: which(groups)?, stay };
+        self.may(bus, &call, Permission::ManageNode, &[]).await?;
+        self.desk.command(command).await
+    }
+
+    /// Takes groups from the nodes that run them, once: all, local, foreign or failback. Takes manage-node.
+    #[zbus(out_args("text"))]
+    async fn takeover(
+        &self,
+        groups: &str,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<String, Error> {
+        let command = Command::Takeover { which: which(groups)? };
+        self.may(bus, &call, Permission::ManageNode, &[]).await?;
+        self.desk.command(command).await
+    }
+
+    /// Ends a standby that stays, and lets Failback= hold again. Takes manage-node.
+    #[zbus(out_args("text"))]
+    async fn online(
+        &self,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<String, Error> {
+        let command = Command::Online;
+        self.may(bus, &call, Permission::ManageNode, &[]).await?;
+        self.desk.command(command).await
+    }
+
+    /// Leaves the whole cluster alone, whatever fails, or no longer. Takes manage-node.
+    #[zbus(out_args("text"))]
+    async fn set_maintenance(
+        &self,
+        on: bool,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<String, Error> {
+        let command = Command::Maintenance { on };
+        self.may(bus, &call, Permission::ManageNode, &[]).await?;
+        self.desk.command(command).await
+    }
+
     /// Reads the configuration again and tells what follows from it. Takes reload.
     #[zbus(out_args("text"))]
     async fn reload(
@@ -275,9 +327,23 @@ pub fn explain(group: &GroupStatus) -> String {
     std::iter::once(format!("group {}: {}", group.name, group.why)).chain(reasons).collect()
 }
 
+fn which(word: &str) -> Result<Which, Error> {
+    let known = || Which::WORDS.map(|(word, _)| word).join(", ");
+    Which::from_word(word).ok_or_else(|| Error::Refused(format!("\"{word}\" is none of: {}", known())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn heartbeats_words_are_known_and_no_others() {
+        for (word, known) in Which::WORDS {
+            assert_eq!(which(word).unwrap(), known);
+        }
+        let Err(Error::Refused(text)) = which("mine") else { panic!() };
+        assert_eq!(text, "\"mine\" is none of: all, local, foreign, failback");
+    }
 
     #[test]
     fn why_tells_the_chain_of_reasons() {

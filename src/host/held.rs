@@ -133,7 +133,7 @@ fn note_error(result: io::Result<()>, group: &str, notes: &mut Vec<String>) {
 pub(crate) mod tests {
     use super::*;
     use crate::config::model::{
-        GroupConfig, GroupTag, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing,
+        Failback, GroupConfig, GroupTag, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing,
     };
     use std::ops::Deref;
     use std::time::Duration;
@@ -174,7 +174,7 @@ pub(crate) mod tests {
             nodes: vec![NodeId(0)],
             addresses: vec![],
             members: members.iter().map(|member| member.to_string()).collect(),
-            failback: false,
+            failback: Failback::No,
             proof: ProofPolicy::Silence,
             delay: Duration::ZERO,
             interfaces: vec![],

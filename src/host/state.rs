@@ -1,7 +1,8 @@
-//! What survives a reboot: per group the record and the operator's order, in `/var/lib/hafailover/state.json`.
+//! What survives a reboot: per group the record and the operator's order, and operators' words on maintenance and standby, in
+//! `/var/lib/hafailover/state.json`.
 //! It must not know what a record means. Nodes stand in it by name, so that a changed order of `nodes` changes nothing.
 
-use crate::cluster::{BootId, Epoch, Grant, Order, Record, Saved, SavedGroup};
+use crate::cluster::{BootId, Epoch, Grant, Maintenance, Order, Record, Saved, SavedGroup, Standby};
 use crate::config::model::Config;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,6 +60,18 @@ struct StateFile {
     form: u32,
     identity: Identity,
     groups: BTreeMap<String, StateGroup>,
+    /// Left out as long as no operator said anything, as everything that came later: older versions read it then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    maintenance: Option<StateWord>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    standby: Option<StateWord>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateWord {
+    version: u32,
+    on: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,6 +81,8 @@ struct StateGroup {
     record: Option<StateRecord>,
     order_version: u32,
     order_stopped: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    parked: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,6 +123,12 @@ pub fn load(places: &Places, config: &Config, identity: &Identity) -> (Saved, Ve
 
 fn adopt(file: StateFile, config: &Config) -> (Saved, Vec<String>) {
     let mut saved = Saved::default();
+    if let Some(StateWord { version, on }) = file.maintenance {
+        saved.maintenance = Maintenance { version, on };
+    }
+    if let Some(StateWord { version, on }) = file.standby {
+        saved.standby = Standby { version, on };
+    }
     let mut notes = Vec::new();
     for (name, group) in file.groups {
         let record = group.record.and_then(|record| match adopt_record(&record, config) {
@@ -118,7 +139,7 @@ fn adopt(file: StateFile, config: &Config) -> (Saved, Vec<String>) {
             }
         });
         let order = Order { version: group.order_version, stopped: group.order_stopped };
-        saved.groups.insert(name, SavedGroup { record, order });
+        saved.groups.insert(name, SavedGroup { record, order, parked: group.parked });
     }
     (saved, notes)
 }
@@ -150,7 +171,14 @@ fn set_aside(path: &Path, reason: &str) -> String {
 /// Writes and waits for the disk: never call it on a thread that has anything else to do.
 pub fn save(places: &Places, config: &Config, identity: &Identity, saved: &Saved) -> io::Result<()> {
     let groups = saved.groups.iter().map(|(name, group)| (name.clone(), state_group(group, config))).collect();
-    let file = StateFile { form: FORM, identity: identity.clone(), groups };
+    let word = |version, on| (version != 0).then_some(StateWord { version, on });
+    let file = StateFile {
+        form: FORM,
+        identity: identity.clone(),
+        groups,
+        maintenance: word(saved.maintenance.version, saved.maintenance.on),
+        standby: word(saved.standby.version, saved.standby.on),
+    };
     let mut text = serde_json::to_string_pretty(&file)?;
     text.push('\n');
     write_durably(&places.state_file(), text.as_bytes())
@@ -164,7 +192,7 @@ fn state_group(group: &SavedGroup, config: &Config) -> StateGroup {
         released: record.released,
         heir: record.heir.map(|heir| config.node(heir).name.clone()),
     });
-    StateGroup { record, order_version: group.order.version, order_stopped: group.order.stopped }
+    StateGroup { record, order_version: group.order.version, order_stopped: group.order.stopped, parked: group.parked }
 }
 
 /// Either the old content or the new, whole, also after a power loss.
@@ -192,8 +220,12 @@ mod tests {
         let node = config.find_node("beta").unwrap();
         let grant = Grant { epoch: Epoch(4), node, boot: BootId(u64::MAX - 1) };
         let record = Some(Record { grant, released: true, heir: config.find_node("alpha") });
-        let group = SavedGroup { record, order: Order { version: 2, stopped: true } };
-        Saved { groups: BTreeMap::from([("web".to_owned(), group)]) }
+        let group = SavedGroup { record, order: Order { version: 2, stopped: true }, parked: true };
+        Saved {
+            groups: BTreeMap::from([("web".to_owned(), group)]),
+            maintenance: Maintenance { version: 3, on: true },
+            standby: Standby { version: 1, on: true },
+        }
     }
 
     #[test]

@@ -125,6 +125,7 @@ pub fn render(change: &Change, config: &Config) -> Entry {
         .or_else(|| of_link(change, config))
         .or_else(|| of_group(change, config))
         .or_else(|| of_trouble(change, config))
+        .or_else(|| of_words(change, config))
         // Never reached while the test that goes through all changes passes; a plain entry beats a dead daemon.
         .unwrap_or_else(|| Entry::note(Level::Notice, format!("{change:?}")))
 }
@@ -350,6 +351,41 @@ fn of_trouble(change: &Change, config: &Config) -> Option<Entry> {
         }
         Change::GuardFault { group, reason } => {
             entry(Warning, 87, group, format!("not guarded, so it cannot run here: {reason}")).reason(reason)
+        }
+        _ => return None,
+    };
+    Some(entry)
+}
+
+/// What operators said, beyond whether a group may run at all.
+fn of_words(change: &Change, config: &Config) -> Option<Entry> {
+    use Level::{Notice, Warning};
+    let node = |level, number, text: &str| Entry::new(level, number, text.to_owned()).node(config, config.me);
+    let name = |node: &NodeId| config.node(*node).name.as_str();
+    let entry = match change {
+        Change::StandbyStays => {
+            node(Notice, 100, "in standby, said an operator: this node owns nothing until `hafailoverctl online`")
+        }
+        Change::Online => node(Notice, 101, "online again, said an operator: this node may own groups"),
+        Change::MaintenanceOn => {
+            let text = "maintenance is on, said an operator: nothing is started, moved, stopped or repaired";
+            node(Warning, 102, text)
+        }
+        Change::MaintenanceOff => {
+            node(Notice, 103, "maintenance is off, said an operator: what failed meanwhile is looked at anew")
+        }
+        Change::MoveAsked { group, peer, to } => {
+            let text = format!("to be given to {}, said an operator on {}", name(to), name(peer));
+            Entry::new(Notice, 104, format!("group {}: {text}", config.group(*group).name))
+                .group(config, *group)
+                .peer(config, *peer)
+        }
+        Change::MoveRefused { group, peer, to, reason } => {
+            let text = format!("not given to {}, as an operator on {} asked: {reason}", name(to), name(peer));
+            Entry::new(Warning, 105, format!("group {}: {text}", config.group(*group).name))
+                .group(config, *group)
+                .peer(config, *peer)
+                .reason(reason)
         }
         _ => return None,
     };

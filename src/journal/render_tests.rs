@@ -64,6 +64,12 @@ fn every_change() -> Vec<Change> {
         Change::OrderStart { group },
         Change::GuardFault { group, reason: reason() },
         Change::GuardBack { group },
+        Change::MoveAsked { group, peer, to: NodeId(0) },
+        Change::MoveRefused { group, peer, to: NodeId(0), reason: reason() },
+        Change::StandbyStays,
+        Change::Online,
+        Change::MaintenanceOn,
+        Change::MaintenanceOff,
         Change::HostStopping,
         Change::Leaving,
     ]
@@ -83,6 +89,7 @@ fn listed(change: &Change) -> bool {
         StopUnconfirmed { .. } | TwoOwners { .. } | TwoOwnersOver { .. } | AddressRepaired { .. } => true,
         MemberDown { .. } | OrderStop { .. } | OrderStart { .. } | GuardFault { .. } | GuardBack { .. } => true,
         AddressesReturned { .. } | AddressNotRepaired { .. } | GroupRenewed { .. } | HostStopping | Leaving => true,
+        MoveAsked { .. } | MoveRefused { .. } | StandbyStays | Online | MaintenanceOn | MaintenanceOff => true,
     }
 }
 
@@ -99,7 +106,7 @@ fn every_change_has_a_text_and_a_message_id_of_its_own() {
         assert!(texts.insert(entry.text.clone()), "{change:?}: the same text as another");
         assert!(!entry.text.contains('\n'));
     }
-    assert_eq!(texts.len(), 45);
+    assert_eq!(texts.len(), 51);
 }
 
 #[test]

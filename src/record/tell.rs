@@ -184,6 +184,12 @@ fn came(event: &Event, config: &Config) -> String {
             Command::Stop { group } => format!("an operator: stop {}", name(*group, config)),
             Command::Start { group } => format!("an operator: start {}", name(*group, config)),
             Command::Clear { group } => format!("an operator: clear {}", name(*group, config)),
+            Command::Standby { which, stay } => {
+                format!("an operator: standby {}{}", which.word(), if *stay { " --stay" } else { "" })
+            }
+            Command::Takeover { which } => format!("an operator: takeover {}", which.word()),
+            Command::Online => "an operator: online".into(),
+            Command::Maintenance { on } => format!("an operator: maintenance {}", if *on { "on" } else { "off" }),
         },
         Event::Finished { op, outcome } => format!("step {} ended: {}", op.0, ended(outcome)),
     }

@@ -3,8 +3,8 @@
 use super::random::Random;
 use super::{MS, Nanos, SECOND};
 use crate::config::model::{
-    Config, GroupConfig, GroupTag, LinkConfig, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing,
-    VirtualAddress,
+    Config, Failback, GroupConfig, GroupTag, LinkConfig, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig,
+    Timing, VirtualAddress,
 };
 use std::time::Duration;
 
@@ -209,7 +209,7 @@ fn group(random: &mut Random, timing: &Timing, index: u8) -> GroupConfig {
         nodes,
         addresses: addresses.collect(),
         members,
-        failback: random.permille(400),
+        failback: if random.permille(400) { Failback::Yes } else { Failback::No },
         proof: ProofPolicy::Silence,
         delay: Duration::ZERO,
         interfaces: if bare { Vec::new() } else { vec![SERVICE.into()] },

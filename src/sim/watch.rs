@@ -9,7 +9,7 @@ use super::scenario::{NODES, Scenario};
 use super::world::World;
 use super::{MS, Nanos};
 use crate::cluster::Incarnation;
-use crate::config::model::GroupId;
+use crate::config::model::{Failback, GroupId};
 use crate::wire::{Message, Role};
 
 /// What a run of a daemon truly heard of the other host.
@@ -141,7 +141,7 @@ impl World {
 
     /// In a calm world nothing stops but for failback.
     pub fn stopping(&mut self, host: usize, group: usize, reason: &str) {
-        let back = self.scenario.configs[0].groups[group].failback;
+        let back = self.scenario.configs[0].groups[group].failback != Failback::No;
         if self.now < self.scenario.heal && self.scenario.calm() && !back {
             let what = format!("host {host} stops group {group} without need: {reason}");
             self.watch.note(Err(Violation { at: self.now, checker: "decisions", what }));
@@ -208,7 +208,13 @@ impl World {
                 }
             });
             let config = &self.scenario.configs[0].groups[group];
-            let preferred = config.failback.then(|| usize::from(config.nodes[0].0));
+            let parked = self
+                .hosts
+                .iter()
+                .filter_map(|host| host.daemon.as_ref())
+                .any(|it| it.cluster.parked(GroupId(group as u16)));
+            let back = config.failback != Failback::No && !parked;
+            let preferred = back.then(|| usize::from(config.nodes[0].0));
             let result = self.watch.settles.check(self.now, group, stands, preferred);
             self.watch.note(result);
         }

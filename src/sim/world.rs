@@ -146,7 +146,7 @@ impl World {
             world.timeline.note(0, None, || {
                 let (members, nodes, back) = (group.members.len(), &group.nodes, group.failback);
                 format!(
-                    "{} addresses {} members {members} {nodes:?} failback {back}",
+                    "{} addresses {} members {members} {nodes:?} failback {back:?}",
                     group.name,
                     group.addresses.len()
                 )

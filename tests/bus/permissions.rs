@@ -191,6 +191,10 @@ fn arguments(method: &str) -> &'static [&'static str] {
         "Why" | "Stop" | "Start" | "Clear" => &["s", "web"],
         "Move" => &["ss", "web", "beta"],
         "Record" => &["s", "off"],
+        "Standby" => &["sb", "all", "false"],
+        "Takeover" => &["s", "all"],
+        "Online" => &[],
+        "SetMaintenance" => &["b", "true"],
         other => panic!("{other} is new: say here what it is called with"),
     }
 }

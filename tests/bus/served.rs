@@ -3,7 +3,7 @@
 use hafailover::cluster::status::{GroupStatus, LinkCounters, LinkPeerStatus, LinkStatus, NodeStatus, SCHEMA, Status};
 use hafailover::cluster::{Answer, Command as Order};
 use hafailover::config::model::{Config, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing};
-use hafailover::config::model::{GroupConfig, GroupTag};
+use hafailover::config::model::{Failback, GroupConfig, GroupTag};
 use hafailover::dbus::{Desk, Served, serve_on};
 use hafailover::host::questions::Question;
 use std::io::{BufRead, BufReader};
@@ -138,7 +138,7 @@ fn config() -> Config {
             nodes: vec![NodeId(0), NodeId(1)],
             addresses: vec![],
             members: vec![],
-            failback: false,
+            failback: Failback::No,
             proof: ProofPolicy::Silence,
             delay: Duration::ZERO,
             interfaces: vec![],
@@ -159,6 +159,7 @@ pub fn status() -> Status {
         state: "alive".into(),
         heard_ms_ago: None,
         configuration_agrees: (!me).then_some(true),
+        standby: false,
     };
     let heard = LinkPeerStatus {
         node: "beta".into(),
@@ -191,6 +192,7 @@ pub fn status() -> Status {
         links: vec![link],
         groups: vec![group("web")],
         attention: vec![],
+        maintenance: false,
     }
 }
 
@@ -207,6 +209,7 @@ pub fn group(name: &str) -> GroupStatus {
         members: vec!["nginx.service".into()],
         banned: None,
         stopped_by_operator: false,
+        parked: false,
     }
 }
 
@@ -271,5 +274,9 @@ fn word(order: &Order) -> &'static str {
         Order::Stop { .. } => "stop",
         Order::Start { .. } => "start",
         Order::Clear { .. } => "clear",
+        Order::Standby { .. } => "standby",
+        Order::Takeover { .. } => "takeover",
+        Order::Online => "online",
+        Order::Maintenance { .. } => "setmaintenance",
     }
 }

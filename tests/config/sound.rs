@@ -2,7 +2,7 @@
 
 use crate::tree::{CLUSTER, DB, KEYS, LOCAL, Tree, WEB};
 use hafailover::config::load;
-use hafailover::config::model::{Config, LinkKind, NodeId};
+use hafailover::config::model::{Config, Failback, LinkKind, NodeId};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn all_parts_of_an_example_are_read() {
     assert_eq!(web.description, "Public web site");
     assert_eq!(web.members, ["srv-www.mount", "nginx.service"]);
     assert_eq!(web.interfaces, ["eth0"]);
-    assert_eq!((web.timeout_start, web.failback), (Duration::from_secs(90), false));
+    assert_eq!((web.timeout_start, web.failback), (Duration::from_secs(90), Failback::No));
 }
 
 #[test]
@@ -299,4 +299,34 @@ fn the_manuals_links_of_each_kind_are_sound() {
     tree.write(CLUSTER, format!("{}{links}\n{}", &sound[..before], &sound[behind..]));
     let kinds: Vec<_> = tree.loaded().config.links.iter().map(|link| link.kind.name()).collect();
     assert_eq!(kinds, ["ucast", "mcast", "bcast"]);
+}
+
+#[test]
+fn failback_is_no_or_yes_or_after_a_time_and_each_has_a_digest_of_its_own() {
+    let tree = Tree::sound();
+    let mut last = "Start=".to_owned();
+    let mut seen = Vec::new();
+    for (word, meaning) in [
+        ("no", Failback::No),
+        ("yes", Failback::Yes),
+        ("5min", Failback::After(Duration::from_secs(300))),
+        ("300.5", Failback::After(Duration::from_millis(300_500))),
+    ] {
+        let line = format!("Failback={word}\nStart=");
+        tree.replace(WEB, &last, &line);
+        last = line;
+        let config = tree.loaded().config;
+        assert_eq!(config.groups[1].failback, meaning, "{word}");
+        seen.push(config.groups[1].digest);
+    }
+    // A zero is no time, and 1 and 0 are systemd's yes and no.
+    for (word, meaning) in [("0s", Failback::Yes), ("1", Failback::Yes), ("0", Failback::No)] {
+        let line = format!("Failback={word}\nStart=");
+        tree.replace(WEB, &last, &line);
+        last = line;
+        assert_eq!(tree.loaded().config.groups[1].failback, meaning, "{word}");
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 4);
 }

@@ -14,7 +14,7 @@ const NODE: &str = "org.hafailover1.manage-node";
 const RELOAD: &str = "org.hafailover1.reload";
 
 /// What a method is called with, and the action that allows it; none for reading. In an order in which each can be done.
-const METHODS: [(&str, &[&str], Option<&str>); 8] = [
+const METHODS: [(&str, &[&str], Option<&str>); 12] = [
     ("Status", &[], None),
     ("Why", &["s", "web"], None),
     ("Clear", &["s", "web"], Some(GROUPS)),
@@ -23,6 +23,10 @@ const METHODS: [(&str, &[&str], Option<&str>); 8] = [
     ("Move", &["ss", "web", "beta"], Some(GROUPS)),
     ("Reload", &[], Some(RELOAD)),
     ("Record", &["s", "off"], Some(NODE)),
+    ("Standby", &["sb", "foreign", "false"], Some(NODE)),
+    ("Takeover", &["s", "foreign"], Some(NODE)),
+    ("SetMaintenance", &["b", "false"], Some(NODE)),
+    ("Online", &[], Some(NODE)),
 ];
 
 /// Users, and the actions that the rules below give them.

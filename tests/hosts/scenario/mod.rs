@@ -19,6 +19,7 @@ mod packets;
 mod power;
 mod recording;
 mod steps;
+mod words;
 
 use crate::pair::Lab;
 use crate::sys::Result;
@@ -83,6 +84,8 @@ pub fn rows() -> Vec<Row> {
         control::row37_polkit,
         ipv6::row33_ipv6_addresses,
         ipv6::row38_mass_addresses,
+        words::row36_standby_and_takeover,
+        words::row36_maintenance,
     ]);
     rows
 }
