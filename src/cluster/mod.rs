@@ -335,7 +335,7 @@ impl Cluster {
 
     /// When `decide` has something to do at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        let silence = self.view.next_silence(&self.config.timing);
+        let silence = self.view.next_silence(self.now, &self.config.timing);
         [self.timers.next(), silence, self.next_probe()].into_iter().flatten().min()
     }
 
@@ -439,3 +439,5 @@ mod heart_tests;
 mod owner_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod three_tests;

@@ -139,7 +139,12 @@ impl Cluster {
             PeerState::Left if !self.silent_for_deadtime(keeper) => {
                 Err(format!("{name} left without a release; its silence is waited for"))
             }
-            PeerState::Left | PeerState::Lost | PeerState::Unheard => Ok(Proof::Silence),
+            PeerState::Left => Ok(Proof::Silence),
+            PeerState::Lost | PeerState::Unheard => match self.view.heard_by(keeper, self.read_at, &self.config.timing)
+            {
+                Some(by) => Err(format!("{} still hears {name}, which has it", self.config.node(by).name)),
+                None => Ok(Proof::Silence),
+            },
         }
     }
 

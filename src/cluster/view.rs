@@ -90,6 +90,17 @@ pub struct Peer {
     restarted: bool,
     candidates: Vec<(Incarnation, u64)>,
     pub links: BTreeMap<LinkId, PeerLink>,
+    /// What it last showed to have heard of the other nodes.
+    hears: BTreeMap<NodeId, Relayed>,
+}
+
+/// What one peer showed to have heard of another.
+#[derive(Clone, Copy, Debug)]
+struct Relayed {
+    incarnation: Incarnation,
+    sequence: u64,
+    /// When that rose last.
+    risen: Option<Time>,
 }
 
 /// One peer on one link.
@@ -147,6 +158,7 @@ impl View {
             restarted: false,
             candidates: Vec::new(),
             links: config.link_ids().map(|link| (link, PeerLink::default())).collect(),
+            hears: BTreeMap::new(),
         };
         View {
             woke: Time::default(),
@@ -262,8 +274,16 @@ impl View {
         }
     }
 
-    /// When `expire` has something to do next.
-    pub fn next_silence(&self, timing: &Timing) -> Option<Time> {
+    /// A peer that still hears `node`, by what it echoed within the deadtime but a keepalive: so long ago at least was what it echoes.
+    pub fn heard_by(&self, node: NodeId, now: Time, timing: &Timing) -> Option<NodeId> {
+        let lately = |at: Time| now.since(at) < timing.deadtime.saturating_sub(timing.keepalive);
+        let mut peers = self.peers.iter();
+        let by = peers.find(|(_, peer)| peer.hears.get(&node).and_then(|heard| heard.risen).is_some_and(lately));
+        by.map(|(by, _)| *by)
+    }
+
+    /// When `expire` has something to do next, or what others heard of a peer is over.
+    pub fn next_silence(&self, now: Time, timing: &Timing) -> Option<Time> {
         let peers = self.peers.values().filter_map(|peer| match peer.state {
             PeerState::Alive => Some(peer.silent_since(self.woke) + timing.warntime),
             PeerState::Late => Some(peer.silent_since(self.woke) + timing.deadtime),
@@ -273,7 +293,12 @@ impl View {
             let waiting = peer.links.values().filter(|on| !on.silent);
             waiting.filter_map(|on| Some(on.last_heard?.max(self.woke) + peer.lateness + timing.deadtime))
         });
-        peers.chain(links).min()
+        // Of one that this node hears, its own ears tell more.
+        let unheard = |node: &NodeId| self.peers.get(node).is_some_and(|peer| !peer.state.heard());
+        let relayed = self.peers.values().flat_map(|peer| &peer.hears).filter(|(node, _)| unheard(node));
+        let over = timing.deadtime.saturating_sub(timing.keepalive);
+        let relayed = relayed.filter_map(|(_, heard)| Some(heard.risen? + over)).filter(|at| *at > now);
+        peers.chain(links).chain(relayed).min()
     }
 }
 
@@ -378,6 +403,7 @@ impl Peer {
         self.joined = message.flags.joined;
         self.leaving = message.flags.leaving;
         self.note_digests(node, config, message, changes);
+        self.note_hears(now, config, message);
         self.groups.clear();
         for says in &message.groups {
             let Some(group) = config.group_by_tag(says.group) else { continue };
@@ -395,6 +421,22 @@ impl Peer {
             let group_says =
                 PeerGroup { role: says.role, eligible: says.eligible, banned: says.banned, record, order: says.order };
             self.groups.insert(group, group_says);
+        }
+    }
+
+    /// The first echo of a node is of the incarnation that counts for the sender. A sequence that rises shows that the node lives;
+    /// another incarnation alone does not: recorded packets could make it change for ever.
+    fn note_hears(&mut self, now: Time, config: &Config, message: &Message) {
+        for (index, echo) in message.echoes.iter().enumerate() {
+            let Some(node) = config.node_by_tag(echo.node).filter(|node| *node != config.me) else { continue };
+            if message.echoes[..index].iter().any(|before| before.node == echo.node) {
+                continue;
+            }
+            let before = self.hears.get(&node).copied();
+            let same = before.filter(|before| before.incarnation == echo.incarnation);
+            let rises = same.is_some_and(|before| before.sequence < echo.sequence);
+            let risen = if rises { Some(now) } else { before.and_then(|before| before.risen) };
+            self.hears.insert(node, Relayed { incarnation: echo.incarnation, sequence: echo.sequence, risen });
         }
     }
 

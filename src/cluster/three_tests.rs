@@ -1,0 +1,79 @@
+//! What is different with more than two nodes: others hear whom this node does not hear, and may take what it wants to take.
+
+use super::testing::*;
+use super::*;
+use crate::config::model::{NodeConfig, NodeTag};
+use crate::wire::{Echo, Role};
+
+const GAMMA: NodeId = NodeId(2);
+
+/// Alpha, beta and gamma; a group without addresses, so that there is nothing to ask the network.
+fn three() -> Config {
+    let mut config = config(ALPHA);
+    config.nodes.push(NodeConfig { name: "gamma".into(), tag: NodeTag(3) });
+    config.groups[0].nodes = vec![ALPHA, BETA, GAMMA];
+    config.groups[0].addresses.clear();
+    config.groups[0].interfaces.clear();
+    config.groups[0].members = vec!["db.service".into()];
+    config
+}
+
+fn bench() -> Bench {
+    let mut bench = Bench::with(three(), &[], None);
+    bench.round(1, vec![Event::Guard { group: GROUP, fault: None }]);
+    bench
+}
+
+/// What gamma says, who has heard beta up to a sequence.
+fn gamma(bench: &mut Bench, role: Role, record: Option<Record>, beta: u64) -> Event {
+    let Event::Heartbeat { link, mut message } = bench.says(role, record) else { panic!("a heartbeat") };
+    message.sender = NodeTag(3);
+    message.incarnation = Incarnation(300);
+    message.boot = BootId(30);
+    message.echoes.push(Echo { node: NodeTag(2), incarnation: Incarnation(200), sequence: beta });
+    Event::Heartbeat { link, message }
+}
+
+/// Until `until`, beta runs the group and both are heard.
+fn beta_runs(bench: &mut Bench, until: u64) {
+    let record = Some(owned(BETA, 1));
+    for at in (100..=until).step_by(100) {
+        let both = vec![bench.says(Role::Running, record), gamma(bench, Role::Idle, record, at)];
+        assert!(!starts(&bench.round(at, both)));
+    }
+}
+
+#[test]
+fn a_keeper_that_another_node_hears_is_not_silent() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    for at in (1100..=3000).step_by(100) {
+        let says = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), at);
+        assert!(!starts(&bench.round(at, vec![says])), "at {at}");
+    }
+    // Now gamma hears it no more either.
+    let mut started = None;
+    for at in (3100..=3600).step_by(100) {
+        let says = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), 3000);
+        if starts(&bench.round(at, vec![says])) {
+            started.get_or_insert(at);
+        }
+    }
+    assert_eq!(started, Some(3200), "a deadtime but a keepalive after gamma's last word of it");
+}
+
+#[test]
+fn another_incarnation_that_others_echo_shows_no_life() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    let mut all = Vec::new();
+    for at in (1100..=2000).step_by(100) {
+        let Event::Heartbeat { link, mut message } = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), at) else {
+            panic!("a heartbeat")
+        };
+        // Recorded packets of two earlier runs, by turns.
+        message.echoes[1].incarnation = Incarnation(200 + at / 100 % 2);
+        all.extend(bench.round(at, vec![Event::Heartbeat { link, message }]));
+    }
+    assert!(starts(&all));
+}
