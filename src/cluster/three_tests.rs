@@ -43,6 +43,10 @@ fn beta_runs(bench: &mut Bench, until: u64) {
     }
 }
 
+fn puts_up(actions: &[Action]) -> bool {
+    position(actions, |action| matches!(action, Action::StartMembers { .. })).is_some()
+}
+
 #[test]
 fn a_keeper_that_another_node_hears_is_not_silent() {
     let mut bench = bench();
@@ -76,4 +80,47 @@ fn another_incarnation_that_others_echo_shows_no_life() {
         all.extend(bench.round(at, vec![Event::Heartbeat { link, message }]));
     }
     assert!(starts(&all));
+}
+
+#[test]
+fn nothing_is_put_up_by_silence_before_those_that_are_heard_know_of_it() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    let mut all = Vec::new();
+    for at in (1100..=1500).step_by(100) {
+        let says = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), 1000);
+        all.extend(bench.round(at, vec![says]));
+    }
+    assert!(starts(&all) && !puts_up(&all), "gamma may be taking it in the same moment: {all:?}");
+    let record = bench.heart.record(GROUP);
+    let says = gamma(&mut bench, Role::Idle, record, 1000);
+    assert!(puts_up(&bench.round(1600, vec![says])));
+}
+
+#[test]
+fn of_two_that_take_it_by_silence_the_one_with_the_lower_grant_puts_nothing_up() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    let mut all = Vec::new();
+    for at in (1100..=1400).step_by(100) {
+        let says = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), 1000);
+        all.extend(bench.round(at, vec![says]));
+    }
+    assert!(starts(&all));
+    let says = gamma(&mut bench, Role::Starting, Some(owned(GAMMA, 3)), 1000);
+    all.extend(bench.round(1500, vec![says]));
+    assert!(stops(&all) && !puts_up(&all), "{all:?}");
+}
+
+#[test]
+fn one_that_does_not_hear_this_node_is_not_waited_for_longer_than_a_deadtime() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    bench.echo = Some(bench.heart.sequence);
+    let mut all = Vec::new();
+    for at in (1100..=2000).step_by(100) {
+        let says = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), 1000);
+        all.extend(bench.round(at, vec![says]));
+    }
+    assert!(puts_up(&all), "{all:?}");
 }
