@@ -97,7 +97,7 @@ pub struct Scenario {
 
 impl Scenario {
     pub fn new(random: &mut Random) -> Scenario {
-        let nodes = *random.pick(&[2]);
+        let nodes = *random.pick(&[2, 2, 2, 2, 3, 3, 3, 4, 5]);
         let links = *random.pick(&[1, 2, 2, 2, 2, 3]);
         let timing = timing(random, nodes);
         let groups = random.between(1, 3);
