@@ -11,8 +11,14 @@ use super::problem::Problem;
 use super::section::{GroupUnit, read_units};
 use std::time::Duration;
 
-/// The state of all groups travels in every heartbeat.
+/// The state of all groups travels in every heartbeat: with two nodes so many fit.
 const MOST_GROUPS: usize = 40;
+/// What one group takes of a heartbeat, and one node's echo; what is left for both. See `wire::codec`.
+const GROUP_BYTES: usize = 26;
+const ECHO_BYTES: usize = 18;
+const ROOM: usize = 1126;
+/// Nodes whose earlier run is echoed beside the present one.
+const RESTARTED: usize = 2;
 /// Members without an address have no probe: below this, a pause of the owner could be taken for its death.
 const SAFE_DEADTIME_WITHOUT_PROBE: Duration = Duration::from_secs(1);
 /// Stands for `%H` in the digest, which must be the same on all hosts.
@@ -73,13 +79,18 @@ fn digest_on_any_host(unit: &GroupUnit, cluster: &Cluster, declared: Place<'_>) 
     digest(&Reading::new(unit, context, declared).group().config, cluster)
 }
 
+fn most_groups(nodes: usize) -> usize {
+    (ROOM.saturating_sub((nodes + RESTARTED) * ECHO_BYTES) / GROUP_BYTES).min(MOST_GROUPS)
+}
+
 fn compare(groups: &[Group<'_>], cluster: &Cluster, problems: &mut Vec<Problem>) {
     let mut problem = |place: Place<'_>, what: String, remedy: &str| {
         problems.push(Problem::new(place.file, place.at, what, remedy));
     };
-    if let Some(group) = groups.get(MOST_GROUPS) {
+    let most = most_groups(cluster.nodes.len());
+    if let Some(group) = groups.get(most) {
         let what = format!(
-            "{} groups are more than {MOST_GROUPS}: in this version the state of all of them travels in every heartbeat",
+            "{} groups are more than {most}: in this version the state of all of them travels in every heartbeat",
             groups.len()
         );
         problem(group.declared, what, "put members that always move together into one group");
@@ -130,5 +141,50 @@ fn check_probe(group: &Group<'_>, cluster: &Cluster, problems: &mut Vec<Problem>
         let what = "members without an address cannot be probed: silence alone lets another node start them";
         let remedy = "make sure that two running copies damage nothing, or add an Address= to the group";
         warnings.push(Problem::new(place.file, place.at, what, remedy));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::grant::{BootId, Epoch, Incarnation, Order};
+    use crate::config::model::{GroupTag, NodeTag};
+    use crate::wire::{Echo, GroupSays, Message, NodeFlags, RecordSays, Role, codec, seal};
+
+    /// The longest heartbeat of a node that hears all others.
+    fn longest(nodes: usize) -> usize {
+        let record =
+            RecordSays { epoch: Epoch(1), node: NodeTag(1), boot: BootId(1), released: true, heir: Some(NodeTag(2)) };
+        let group = GroupSays {
+            group: GroupTag(1),
+            role: Role::Idle,
+            eligible: true,
+            banned: true,
+            record: Some(record),
+            order: Order { version: 1, stopped: true },
+        };
+        let echo = Echo { node: NodeTag(1), incarnation: Incarnation(1), sequence: 1 };
+        let message = Message {
+            cluster_tag: 1,
+            sender: NodeTag(1),
+            incarnation: Incarnation(1),
+            sequence: 1,
+            sent_at: 1,
+            boot: BootId(1),
+            cluster_digest: 1,
+            groups_digest: 1,
+            flags: NodeFlags::default(),
+            echoes: vec![echo; nodes + RESTARTED],
+            groups: vec![group; most_groups(nodes)],
+        };
+        codec::encode(&message).len() + seal::SEAL_LEN
+    }
+
+    #[test]
+    fn the_most_groups_fit_into_a_heartbeat_however_many_nodes_there_are() {
+        for nodes in 2..=32 {
+            assert!(longest(nodes) <= codec::MAX_LEN, "{nodes} nodes: {} bytes", longest(nodes));
+        }
+        assert_eq!([2, 5, 32].map(most_groups), [40, 38, 19]);
     }
 }
