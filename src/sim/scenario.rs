@@ -224,7 +224,7 @@ fn nanos(span: Duration) -> Nanos {
 /// The more nodes, the more packets: so the slower, mostly.
 fn timing(random: &mut Random, nodes: usize) -> Timing {
     let keepalive = match nodes {
-        2 => *random.pick(&[100, 200, 500, 500, 1000, 1000, 2000, 5000]),
+        2 => *random.pick(&[100, 200, 200, 500, 500, 500, 1000, 1000, 1000, 2000, 2000, 5000]),
         3 => *random.pick(&[200, 500, 1000, 1000, 2000, 2000, 5000, 5000]),
         4 => *random.pick(&[500, 1000, 2000, 2000, 5000]),
         _ => *random.pick(&[1000, 2000, 5000, 5000]),
