@@ -24,6 +24,11 @@ impl Clock {
         *self = Clock { shows: self.time(now).0, at: now.max(self.at), fast };
     }
 
+    /// It stands still no longer.
+    pub fn go_on(&mut self, now: Nanos) {
+        *self = Clock { shows: self.time(now).0, at: now, ..*self };
+    }
+
     pub fn hold(&mut self, now: Nanos, span: Nanos) {
         *self = Clock { shows: self.time(now).0, at: now.max(self.at) + span, ..*self };
     }

@@ -233,6 +233,7 @@ impl Host {
         self.powered = true;
         self.boot = BootId(random.next());
         self.frozen_until = 0;
+        self.clock.go_on(now);
         self.carrier = true;
         self.answers_since = Some(now);
         self.real = self.config.groups.iter().map(Real::new).collect();

@@ -51,12 +51,14 @@ impl Watch {
         let hindered = faults.iter().any(|planned| planned.fault.hinders_steps());
         let slow = 4 * (rough.late_by + rough.stall_by) + 2 * scenario.keepalive();
         let sure = rough.fail + rough.hang == 0 && !hindered;
+        let spell = |planned: &Planned| matches!(planned.fault, Fault::Lossy | Fault::SlowNetwork);
+        let spells = faults.iter().any(spell);
         let harmless = rough.harmless(scenario.keepalive());
         Watch {
             one_owner: OneOwner::new(groups, scenario.deadtimes(if wrong { WRONG_CLOCK } else { 0 })),
             rules: Rules::new(groups),
             settles: Settles::new(scenario.nodes, scenario.links),
-            moves: Moves::new(groups, deadtime, scenario.initdead(), !harmless),
+            moves: Moves::new(groups, deadtime, scenario.initdead(), !harmless, spells),
             operations: Operations::new(groups, 8 * slow + 4 * deadtime),
             violation: None,
             patience: sure.then_some(slow + SECOND),

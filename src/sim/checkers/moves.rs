@@ -17,6 +17,8 @@ pub struct Moves {
     window: Nanos,
     /// Steps fail by chance at any time, packets come when they like: nothing is without cause.
     rough: bool,
+    /// For a while packets are lost or late: silence comes and goes by chance then.
+    spells: bool,
     last_event: Nanos,
     events: Vec<Nanos>,
     groups: Vec<Group>,
@@ -31,11 +33,12 @@ struct Group {
 }
 
 impl Moves {
-    pub fn new(groups: usize, deadtime: Nanos, initdead: Nanos, rough: bool) -> Moves {
+    pub fn new(groups: usize, deadtime: Nanos, initdead: Nanos, rough: bool, spells: bool) -> Moves {
         Moves {
             grace: initdead + 8 * deadtime + 45 * SECOND,
             window: 10 * deadtime,
             rough,
+            spells,
             last_event: 0,
             events: Vec::new(),
             groups: vec![Group::default(); groups],
@@ -70,7 +73,7 @@ impl Moves {
         it.starts.push(now);
         let (starts, causes) = (recent(&it.starts), events + recent(&it.failures));
         // What is rough throughout makes silence, and ends it, on its own.
-        let free = if self.rough { 3 * FREE } else { FREE };
+        let free = if self.rough || self.spells { 3 * FREE } else { FREE };
         if starts > free + PER_EVENT * causes {
             let span = self.window / MS;
             let what =
