@@ -186,7 +186,8 @@ impl Cluster {
     pub(super) fn known_to_all(&self, id: GroupId, grant: &Grant) -> bool {
         let nodes = &self.config.group(id).nodes;
         let asked = self.view.peers.iter().filter(|(node, peer)| {
-            let hears = peer.deaf_for(self.read_at) < self.config.timing.deadtime;
+            let deaf_for = peer.deaf_for(self.read_at).min(self.read_at.since(peer.heard_since));
+            let hears = deaf_for < self.config.timing.deadtime;
             nodes.contains(node) && peer.state.heard() && hears && peer.groups.contains_key(&id)
         });
         let knows = |node: &NodeId| {

@@ -124,3 +124,22 @@ fn one_that_does_not_hear_this_node_is_not_waited_for_longer_than_a_deadtime() {
     }
     assert!(puts_up(&all), "{all:?}");
 }
+
+#[test]
+fn one_that_was_cut_off_and_is_heard_again_has_a_deadtime_to_show_that_it_hears() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    let cut_at = bench.heart.sequence;
+    for at in (1100..=2000).step_by(100) {
+        let says = bench.says(Role::Running, Some(owned(BETA, 1)));
+        bench.round(at, vec![says]);
+    }
+    // It may be taking the group itself: it has not heard this node for as long.
+    bench.echo = Some(cut_at);
+    let mut all = Vec::new();
+    for at in (2200..=2400).step_by(100) {
+        let says = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), 1000);
+        all.extend(bench.round(at, vec![says]));
+    }
+    assert!(starts(&all) && !puts_up(&all), "{all:?}");
+}

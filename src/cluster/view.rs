@@ -74,6 +74,8 @@ struct Current {
 pub struct Peer {
     pub state: PeerState,
     pub last_heard: Time,
+    /// When its present run was heard for the first time, or again after its silence: before that it could show nothing.
+    pub heard_since: Time,
     /// The last message that any link brought for the first time, news or not.
     last_copy: Time,
     /// Own lateness since it was last heard: its silence was partly ours.
@@ -146,6 +148,7 @@ impl View {
         let peer = || Peer {
             state: PeerState::Unheard,
             last_heard: now,
+            heard_since: now,
             last_copy: now,
             lateness: Duration::ZERO,
             boot: None,
@@ -395,6 +398,9 @@ impl Peer {
             (PeerState::Late, _) if !restarted => changes.push(Change::NodeLateOver { node, interval: silence }),
             (PeerState::Alive, _) if !restarted => {}
             _ => changes.push(Change::NodeReturned { node, silence, restarted }),
+        }
+        if !self.state.heard() || restarted {
+            self.heard_since = now;
         }
         self.state = if message.flags.left { PeerState::Left } else { PeerState::Alive };
         self.last_heard = now;
