@@ -339,16 +339,3 @@ fn a_stop_ends_the_start_of_a_target_that_is_there_for_show() {
     let actions = bench.round(1010, vec![Event::Leave]);
     assert!(position(&actions, |action| matches!(action, Action::StopMembers { .. })).is_some(), "{actions:?}");
 }
-
-#[test]
-fn a_keeper_that_is_heard_is_waited_for_until_it_names_this_node() {
-    let mut bench = Bench::with(config(ALPHA), &[], None);
-    bench.follow(500);
-    let released = Record { released: true, ..owned(BETA, 1) };
-    for at in (600..=2000).step_by(100) {
-        let says = bench.says(Role::Idle, Some(released));
-        assert!(!starts(&bench.round(at, vec![says])), "at {at}: it may start the group itself");
-    }
-    let says = bench.says(Role::Idle, Some(Record { heir: Some(ALPHA), ..released }));
-    assert!(starts(&bench.round(2100, vec![says])));
-}

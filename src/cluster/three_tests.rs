@@ -129,7 +129,7 @@ fn one_that_does_not_hear_this_node_is_not_waited_for_longer_than_a_deadtime() {
 fn one_that_was_cut_off_and_is_heard_again_has_a_deadtime_to_show_that_it_hears() {
     let mut bench = bench();
     beta_runs(&mut bench, 1000);
-    let cut_at = bench.heart.sequence;
+    let cut_at = bench.heart.sequence - 5;
     for at in (1100..=2000).step_by(100) {
         let says = bench.says(Role::Running, Some(owned(BETA, 1)));
         bench.round(at, vec![says]);
@@ -142,4 +142,17 @@ fn one_that_was_cut_off_and_is_heard_again_has_a_deadtime_to_show_that_it_hears(
         all.extend(bench.round(at, vec![says]));
     }
     assert!(starts(&all) && !puts_up(&all), "{all:?}");
+}
+
+#[test]
+fn a_keeper_that_is_heard_is_waited_for_until_it_names_this_node() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 500);
+    let released = Record { released: true, ..owned(BETA, 1) };
+    for at in (600..=2000).step_by(100) {
+        let both = vec![bench.says(Role::Idle, Some(released)), gamma(&mut bench, Role::Idle, Some(released), at)];
+        assert!(!starts(&bench.round(at, both)), "at {at}: it may start the group itself");
+    }
+    let says = bench.says(Role::Idle, Some(Record { heir: Some(ALPHA), ..released }));
+    assert!(starts(&bench.round(2100, vec![says])));
 }
