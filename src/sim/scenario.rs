@@ -60,8 +60,9 @@ impl Rough {
     }
 
     /// Nothing of it can make a group move.
-    pub fn harmless(&self, keepalive: Nanos) -> bool {
-        self.delay < keepalive && self.loss <= 10 && self.fail + self.hang + self.late + self.stall == 0
+    pub fn harmless(&self, keepalive: Nanos, links: usize) -> bool {
+        let most = if links > 1 { 10 } else { 0 };
+        self.delay < keepalive && self.loss <= most && self.fail + self.hang + self.late + self.stall == 0
     }
 }
 

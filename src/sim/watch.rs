@@ -53,7 +53,7 @@ impl Watch {
         let sure = rough.fail + rough.hang == 0 && !hindered;
         let spell = |planned: &Planned| matches!(planned.fault, Fault::Lossy | Fault::SlowNetwork);
         let spells = faults.iter().any(spell);
-        let harmless = rough.harmless(scenario.keepalive());
+        let harmless = rough.harmless(scenario.keepalive(), scenario.links);
         Watch {
             one_owner: OneOwner::new(groups, scenario.deadtimes(if wrong { WRONG_CLOCK } else { 0 })),
             rules: Rules::new(groups),
