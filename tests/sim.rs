@@ -48,8 +48,12 @@ fn no_seed_breaks_a_promise() {
 
 /// How many of some seeds a sabotage is noticed in, and by whom.
 fn noticed(sabotage: Sabotage, checker: &str) -> u64 {
+    noticed_in(40, sabotage, checker)
+}
+
+fn noticed_in(worlds: u64, sabotage: Sabotage, checker: &str) -> u64 {
     let seen = |seed: &u64| sim::run(*seed, sabotage).violation.is_some_and(|violation| violation.checker == checker);
-    (0..40).filter(seen).count() as u64
+    (0..worlds).filter(seen).count() as u64
 }
 
 #[test]
@@ -72,8 +76,9 @@ fn a_host_whose_steps_never_end_is_seen() {
 
 #[test]
 fn a_group_that_is_moved_without_need_is_seen() {
-    let seen = noticed(Sabotage::Meddler, "needless moves");
-    assert!(seen >= 5, "seen in {seen} of 40 worlds");
+    // Only in a world that is left in peace for long enough does anybody know that there was no need.
+    let seen = noticed_in(160, Sabotage::Meddler, "needless moves");
+    assert!(seen >= 10, "seen in {seen} of 160 worlds");
 }
 
 #[test]
