@@ -5,6 +5,8 @@
 # make check      quick, and every scenario on booted hosts
 # make check-full the same with the long counts, and the fuzzer
 # make fuzz       every parser under bytes chosen by coverage, FUZZ_SECONDS= altogether
+# make sim        SEEDS=n worlds of the simulator from FROM=m on, or the story of one: SEED=n
+# make mutations  the heart broken on purpose, and who notices
 # make shell      a lab of two hosts, and a shell on HOST=alpha
 
 PREFIX ?= /usr
@@ -23,7 +25,7 @@ TEST_FLAGS = --lib --bins $(foreach test,$(TESTS),--test $(test))
 # A root shell from plain `su` has no sbin, where bridge and nft are.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: all build man man-without-pandoc install demo quick check check-full fuzz hosts recordings shell needs needs-of-checks needs-of-fuzz clean
+.PHONY: all build man man-without-pandoc install demo quick check check-full sim mutations fuzz hosts recordings shell needs needs-of-checks needs-of-fuzz clean
 
 all: build man
 
@@ -91,11 +93,19 @@ check: needs-of-checks quick
 check-full: needs-of-checks needs-of-fuzz quick
 	$(CARGO) test --locked $(TEST_FLAGS)
 	HAFAILOVER_SIM_SEEDS=200000 $(CARGO) test --release --locked --test sim -- --nocapture
+	tests/mutations/run.sh
 	$(CARGO) test --locked --test hosts -- --full
 	CARGO="$(CARGO)" fuzz/run.sh $(FUZZ_SECONDS)
 
 fuzz: needs-of-fuzz
 	CARGO="$(CARGO)" fuzz/run.sh $(FUZZ_SECONDS)
+
+sim:
+	SEED=$(SEED) HAFAILOVER_SIM_SEEDS=$(SEEDS) HAFAILOVER_SIM_FROM=$(FROM) \
+		$(CARGO) test --release --locked --test sim no_seed_breaks_a_promise -- --nocapture
+
+mutations:
+	tests/mutations/run.sh $(NAMES)
 
 hosts: needs
 	$(CARGO) test --locked --test hosts -- $(ROWS)

@@ -86,6 +86,8 @@ pub(super) struct Group {
     pub(super) desired: Option<NodeId>,
     /// When it was last started here.
     pub(super) started: Time,
+    /// Another node than its keeper started it here: others may do the same, and have to know first.
+    pub(super) announced_first: bool,
     /// Why it was, and who had owned it before.
     pub(super) because: Option<(Proof, Option<NodeId>)>,
     /// Rounds of announcements made since the last start of them.
@@ -125,6 +127,7 @@ impl Group {
             rival: None,
             desired: None,
             started: Time::default(),
+            announced_first: false,
             because: None,
             announced: 0,
             repairs: BTreeMap::new(),
@@ -184,6 +187,7 @@ impl Cluster {
 
     pub(super) fn start(&mut self, id: GroupId, proof: Proof) {
         let grant = self.new_grant(id);
+        let keeps = self.keeper(id) == self.config.me;
         let from = self.group(id).record.map(|record| record.grant.node).filter(|node| *node != self.config.me);
         // Taken, not given: an operator's word from before does not hold.
         let kept = self.group(id).record.is_some_and(|record| record.keeper() == self.config.me);
@@ -194,6 +198,7 @@ impl Cluster {
         let group = self.group_mut(id);
         group.phase = Phase::Starting { grant, step: StartStep::Hold, op: Some(op), since };
         group.started = since;
+        group.announced_first = !keeps;
         group.because = Some((proof, from));
         group.missing.clear();
         group.probing = Probing::default();
@@ -246,7 +251,7 @@ impl Cluster {
     pub(super) fn go_on_starting(&mut self, id: GroupId) {
         let Phase::Starting { grant, step, op: None, since } = self.group(id).phase else { return };
         // Who slept listens first: another may own it by now.
-        if self.asleep {
+        if self.asleep || (step == StartStep::Hold && !self.known_to_all(id, &grant)) {
             return;
         }
         let config = self.config.clone();

@@ -1,6 +1,7 @@
 //! What this node learns of groups from a peer: the higher record and order, and whether both own one.
 //! It must not know links or silence.
 
+use super::group::{Phase, StartStep};
 use super::report::Change;
 use super::{Cluster, Record};
 use crate::config::model::{GroupId, NodeId};
@@ -49,6 +50,12 @@ impl Cluster {
             self.group_mut(id).rival = None;
             return;
         };
+        // Nothing of it is up here yet.
+        if !self.known_to_all(id, &mine)
+            && matches!(self.group(id).phase, Phase::Starting { step: StartStep::Hold, .. })
+        {
+            return;
+        }
         match role {
             // It may have heard us first, and be stopping by the time we hear it.
             Role::Starting | Role::Running | Role::Stopping if !rival => {

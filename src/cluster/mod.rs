@@ -393,7 +393,7 @@ impl Cluster {
 
     /// When `decide` has something to do at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        let silence = self.view.next_silence(&self.config.timing);
+        let silence = self.view.next_silence(self.now, &self.config.timing);
         [self.timers.next(), silence, self.next_probe()].into_iter().flatten().min()
     }
 
@@ -508,5 +508,7 @@ mod owner_tests;
 mod testing;
 #[cfg(test)]
 mod testing_many;
+#[cfg(test)]
+mod three_tests;
 #[cfg(test)]
 mod words_tests;

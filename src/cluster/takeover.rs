@@ -9,7 +9,7 @@ use super::group::Phase;
 use super::time::Time;
 use super::timers::Timer;
 use super::view::PeerState;
-use super::{Action, Cluster, Epoch};
+use super::{Action, Cluster, Epoch, Grant};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
 use serde::{Deserialize, Serialize};
@@ -150,7 +150,12 @@ impl Cluster {
             PeerState::Left if !self.silent_for_deadtime(keeper) => {
                 Err(format!("{name} left without a release; its silence is waited for"))
             }
-            PeerState::Left | PeerState::Lost | PeerState::Unheard => Ok(Proof::Silence),
+            PeerState::Left => Ok(Proof::Silence),
+            PeerState::Lost | PeerState::Unheard => match self.view.heard_by(keeper, self.read_at, &self.config.timing)
+            {
+                Some(by) => Err(format!("{} still hears {name}, which has it", self.config.node(by).name)),
+                None => Ok(Proof::Silence),
+            },
         }
     }
 
@@ -184,6 +189,22 @@ impl Cluster {
             }
             PeerState::Alive | PeerState::Late => false,
         }
+    }
+
+    /// Where the keeper is silent, several nodes that hear each other may each have the proof. So the grant comes first: nothing is
+    /// put up before every node that may own the group, and is heard, shows that it knows of it. Of two grants the higher one is
+    /// shown by all. One that does not hear this node starts the group, if at all, by silence.
+    pub(super) fn known_to_all(&self, id: GroupId, grant: &Grant) -> bool {
+        let nodes = &self.config.group(id).nodes;
+        let asked = self.view.peers.iter().filter(|(node, peer)| {
+            let deaf_for = peer.deaf_for(self.read_at).min(self.read_at.since(peer.heard_since));
+            let hears = deaf_for < self.config.timing.deadtime;
+            nodes.contains(node) && peer.state.heard() && hears && peer.groups.contains_key(&id)
+        });
+        let knows = |node: &NodeId| {
+            self.view.says(*node, id).and_then(|says| says.record).is_some_and(|record| record.grant == *grant)
+        };
+        !self.group(id).announced_first || asked.into_iter().all(|(node, _)| knows(node))
     }
 
     /// What neighbours answered to the probe. An answer may wait that came since this round began to read: its beginning counts.

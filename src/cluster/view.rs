@@ -86,6 +86,8 @@ impl Said {
 pub struct Peer {
     pub state: PeerState,
     pub last_heard: Time,
+    /// When its present run was heard for the first time, or again after its silence: before that it could show nothing.
+    pub heard_since: Time,
     /// The last message that any link brought for the first time, news or not.
     last_copy: Time,
     /// Own lateness since it was last heard: its silence was partly ours.
@@ -104,6 +106,17 @@ pub struct Peer {
     restarted: bool,
     candidates: Vec<(Incarnation, u64)>,
     pub links: BTreeMap<LinkId, PeerLink>,
+    /// What it last showed to have heard of the other nodes.
+    hears: BTreeMap<NodeId, Relayed>,
+}
+
+/// What one peer showed to have heard of another.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Relayed {
+    incarnation: Incarnation,
+    sequence: u64,
+    /// When that rose last.
+    risen: Option<Time>,
 }
 
 /// One peer on one link.
@@ -154,6 +167,7 @@ impl View {
         let peer = || Peer {
             state: PeerState::Unheard,
             last_heard: now,
+            heard_since: now,
             last_copy: now,
             lateness: Duration::ZERO,
             boot: None,
@@ -168,6 +182,7 @@ impl View {
             restarted: false,
             candidates: Vec::new(),
             links: config.link_ids().map(|link| (link, PeerLink::default())).collect(),
+            hears: BTreeMap::new(),
         };
         View {
             woke: Time::default(),
@@ -299,8 +314,16 @@ impl View {
         }
     }
 
-    /// When `expire` has something to do next.
-    pub fn next_silence(&self, timing: &Timing) -> Option<Time> {
+    /// A peer that still hears `node`, by what it echoed within the deadtime but a keepalive: so long ago at least was what it echoes.
+    pub fn heard_by(&self, node: NodeId, now: Time, timing: &Timing) -> Option<NodeId> {
+        let lately = |at: Time| now.since(at) < timing.deadtime.saturating_sub(timing.keepalive);
+        let mut peers = self.peers.iter();
+        let by = peers.find(|(_, peer)| peer.hears.get(&node).and_then(|heard| heard.risen).is_some_and(lately));
+        by.map(|(by, _)| *by)
+    }
+
+    /// When `expire` has something to do next, or what others heard of a peer is over.
+    pub fn next_silence(&self, now: Time, timing: &Timing) -> Option<Time> {
         let peers = self.peers.values().filter_map(|peer| match peer.state {
             PeerState::Alive => Some(peer.silent_since(self.woke) + timing.warntime),
             PeerState::Late => Some(peer.silent_since(self.woke) + timing.deadtime),
@@ -310,7 +333,12 @@ impl View {
             let waiting = peer.links.values().filter(|on| !on.silent);
             waiting.filter_map(|on| Some(on.last_heard?.max(self.woke) + peer.lateness + timing.deadtime))
         });
-        peers.chain(links).min()
+        // Of one that this node hears, its own ears tell more.
+        let unheard = |node: &NodeId| self.peers.get(node).is_some_and(|peer| !peer.state.heard());
+        let relayed = self.peers.values().flat_map(|peer| &peer.hears).filter(|(node, _)| unheard(node));
+        let over = timing.deadtime.saturating_sub(timing.keepalive);
+        let relayed = relayed.filter_map(|(_, heard)| Some(heard.risen? + over)).filter(|at| *at > now);
+        peers.chain(links).chain(relayed).min()
     }
 }
 
@@ -423,12 +451,16 @@ impl Peer {
             (PeerState::Alive, _) if !restarted => {}
             _ => changes.push(Change::NodeReturned { node, silence, restarted }),
         }
+        if !self.state.heard() || restarted {
+            self.heard_since = now;
+        }
         self.state = if message.flags.left { PeerState::Left } else { PeerState::Alive };
         self.last_heard = now;
         self.lateness = Duration::ZERO;
         self.boot = Some(message.boot);
         self.joined = message.flags.joined;
         self.leaving = message.flags.leaving;
+        self.note_hears(now, config, message);
         self.standby = message.flags.standby;
         self.maintenance = message.maintenance;
         let Some(current) = &mut self.current else { return };
@@ -441,6 +473,22 @@ impl Peer {
         let changed = restarted || self.agrees.is_none() || !message.groups.is_empty();
         if current.said.whole && changed {
             self.note_digests(node, config, message, changes);
+        }
+    }
+
+    /// The first echo of a node is of the incarnation that counts for the sender. A sequence that rises shows that the node lives;
+    /// another incarnation alone does not: recorded packets could make it change for ever.
+    fn note_hears(&mut self, now: Time, config: &Config, message: &Message) {
+        for (index, echo) in message.echoes.iter().enumerate() {
+            let Some(node) = config.node_by_tag(echo.node).filter(|node| *node != config.me) else { continue };
+            if message.echoes[..index].iter().any(|before| before.node == echo.node) {
+                continue;
+            }
+            let before = self.hears.get(&node).copied();
+            let same = before.filter(|before| before.incarnation == echo.incarnation);
+            let rises = same.is_some_and(|before| before.sequence < echo.sequence);
+            let risen = if rises { Some(now) } else { before.and_then(|before| before.risen) };
+            self.hears.insert(node, Relayed { incarnation: echo.incarnation, sequence: echo.sequence, risen });
         }
     }
 

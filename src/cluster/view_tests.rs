@@ -141,7 +141,7 @@ fn silence_counts_from_the_last_message_less_our_own_lateness() {
     let timing = config().timing;
     ear.hear(0, 7, 1, Some(50));
     ear.view.late(Duration::from_millis(40), timing.deadtime);
-    assert_eq!(ear.view.next_silence(&timing), Some(Time(240_000_000)));
+    assert_eq!(ear.view.next_silence(Time(0), &timing), Some(Time(240_000_000)));
     ear.view.expire(Time(339_000_000), &timing, &mut Vec::new());
     assert_eq!(ear.peer().state, PeerState::Late);
     ear.view.expire(Time(340_000_000), &timing, &mut Vec::new());

@@ -11,6 +11,8 @@ use super::{link, name, read_text, unbuilt};
 use std::path::Path;
 use std::time::Duration;
 
+/// Each hears all others, and says so in every heartbeat.
+const MOST_NODES: usize = 32;
 const SHORTEST_KEEPALIVE: Duration = Duration::from_millis(5);
 const DEFAULT_TIMING: Timing = Timing {
     keepalive: Duration::from_millis(200),
@@ -164,13 +166,16 @@ fn nodes(reader: &mut Reader<'_>, section: Section<'_>) -> Vec<NodeConfig> {
         }
     }
     let sound = reader.findings.problems.len() == before;
-    if sound && nodes.len() != 2 {
+    if sound && !(2..=MOST_NODES).contains(&nodes.len()) {
         let at = reader.key_at(section, "nodes").unwrap_or(section.at);
-        let what = match nodes.len() {
-            0 | 1 => format!("a cluster of {} cannot fail over", nodes.len()),
-            count => format!("not built yet in this version: {count} nodes"),
+        let (what, remedy) = match nodes.len() {
+            0 | 1 => (format!("a cluster of {} cannot fail over", nodes.len()), "list at least two nodes".to_string()),
+            count => (
+                format!("{count} nodes are more than {MOST_NODES}, which each hear all others"),
+                format!("list at most {MOST_NODES} nodes, and make more clusters of the rest"),
+            ),
         };
-        reader.findings.problem(at, what, "list exactly two nodes");
+        reader.findings.problem(at, what, remedy);
         return Vec::new();
     }
     if sound { nodes } else { Vec::new() }

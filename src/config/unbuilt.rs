@@ -44,7 +44,7 @@ pub(super) fn refuse_tables(reader: &mut Reader<'_>, top: Section<'_>) -> Vec<&'
 /// Whether witnesses are named.
 pub(super) fn refuse_witnesses(reader: &mut Reader<'_>, section: Section<'_>) -> bool {
     let Some(at) = reader.key_at(section, "witnesses") else { return false };
-    let remedy = "remove it; two nodes with proof = \"silence\" work without";
+    let remedy = "remove it; proof = \"silence\" works without";
     reader.findings.problem(at, "not built yet in this version: witnesses", remedy);
     reader.strings(section, "witnesses").is_some_and(|names| !names.is_empty())
 }

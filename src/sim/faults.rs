@@ -1,27 +1,64 @@
-//! What goes wrong, and when: drawn from the seed before the world starts. It must not know how the world bears it.
+//! What goes wrong, and when: drawn from the seed before the world starts, so that a plan can be told and cut down.
+//! It must not know how the world bears it.
 
 use super::random::Random;
-use super::scenario::{LINKS, Scenario};
+use super::scenario::{Scenario, without};
 use super::{MS, Nanos, SECOND};
+
+/// Every seed has at least this many.
+pub const FEWEST: u64 = 5;
+const MOST: u64 = 24;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// One link, one direction.
+    /// One link, one direction, between two nodes.
     CutOneWay {
         from: usize,
+        to: usize,
         link: usize,
     },
+    /// All links, one direction, between two nodes.
+    CutWay {
+        from: usize,
+        to: usize,
+    },
+    /// All links between two nodes; others may still hear both.
+    CutPair {
+        a: usize,
+        b: usize,
+    },
+    /// The same, and they do not reach each other's addresses either.
+    CutPairService {
+        a: usize,
+        b: usize,
+    },
+    /// A switch dies.
     CutLink {
         link: usize,
     },
     /// All heartbeats of one sender.
     CutSender {
-        from: usize,
+        host: usize,
+    },
+    /// All heartbeats to one node.
+    CutReceiver {
+        host: usize,
     },
     CutAllHeartbeats,
+    /// Two sides that do not hear each other. A bit per node.
+    Partition {
+        side: u8,
+    },
+    /// Nor reach each other in any way.
+    PartitionService {
+        side: u8,
+    },
     /// The service network carries nothing, carriers stay.
     CutService,
     CutEverything,
+    Lossy,
+    Doubling,
+    SlowNetwork,
     LinkDown {
         host: usize,
         link: usize,
@@ -29,10 +66,18 @@ pub enum Fault {
     CableOut {
         host: usize,
     },
+    /// Its kernel answers no question for addresses.
+    AnswersNothing {
+        host: usize,
+    },
+    /// A host that is not of this cluster answers for a group's address.
+    ForeignAnswers {
+        group: usize,
+    },
     PowerLoss {
         host: usize,
     },
-    PowerLossBoth,
+    PowerLossAll,
     Reboot {
         host: usize,
     },
@@ -49,6 +94,10 @@ pub enum Fault {
     RestartDaemon {
         host: usize,
     },
+    /// Restarted with other files, and again with the right ones.
+    OtherFiles {
+        host: usize,
+    },
     PauseDaemon {
         host: usize,
     },
@@ -59,10 +108,28 @@ pub enum Fault {
     PauseMachine {
         host: usize,
     },
+    /// Wake-ups come late.
+    LateDaemon {
+        host: usize,
+    },
+    /// Its clock goes wrong by far more than any clock should.
+    WrongClock {
+        host: usize,
+        fast: bool,
+    },
     HostThreadStuck {
         host: usize,
     },
     RunFull {
+        host: usize,
+    },
+    ActionsFail {
+        host: usize,
+    },
+    ActionsHang {
+        host: usize,
+    },
+    ActionsSlow {
         host: usize,
     },
     GuardMissing {
@@ -80,6 +147,7 @@ pub enum Fault {
     Replay {
         to: usize,
     },
+    // What operators say, on whatever node they happen to be. New words of theirs belong here.
     Move {
         host: usize,
         group: usize,
@@ -99,6 +167,11 @@ pub enum Fault {
     },
 }
 
+/// How many kinds [`draw`] knows.
+const KINDS: u64 = 45;
+/// By this many millionths a clock is wrong in [`Fault::WrongClock`].
+pub const WRONG_CLOCK: i64 = 10_000;
+
 /// A fault, when it begins and how long it lasts.
 #[derive(Clone, Copy, Debug)]
 pub struct Planned {
@@ -108,18 +181,89 @@ pub struct Planned {
 }
 
 impl Fault {
+    /// The name of its kind.
     pub fn name(&self) -> String {
         let text = format!("{self:?}");
         text.split([' ', '{']).next().unwrap_or_default().into()
     }
+
+    fn about(&mut self) -> ([Option<&mut usize>; 2], Option<&mut usize>) {
+        use Fault::*;
+        match self {
+            CutOneWay { from, to, .. } | CutWay { from, to } => ([Some(from), Some(to)], None),
+            CutPair { a, b } | CutPairService { a, b } => ([Some(a), Some(b)], None),
+            CutSender { host } | CutReceiver { host } | LinkDown { host, .. } | CableOut { host } => {
+                ([Some(host), None], None)
+            }
+            AnswersNothing { host } | PowerLoss { host } | Reboot { host } | KillDaemon { host } => {
+                ([Some(host), None], None)
+            }
+            DaemonDies { host } | LeaveDaemon { host } | RestartDaemon { host } | OtherFiles { host } => {
+                ([Some(host), None], None)
+            }
+            PauseDaemon { host } | PauseHost { host } | PauseMachine { host } | LateDaemon { host } => {
+                ([Some(host), None], None)
+            }
+            WrongClock { host, .. } | HostThreadStuck { host } | RunFull { host } => ([Some(host), None], None),
+            ActionsFail { host } | ActionsHang { host } | ActionsSlow { host } => ([Some(host), None], None),
+            Replay { to } => ([Some(to), None], None),
+            GuardMissing { host, group } | MemberFails { host, group } | AddressDeleted { host, group } => {
+                ([Some(host), None], Some(group))
+            }
+            Stop { host, group } | Start { host, group } | Clear { host, group } => ([Some(host), None], Some(group)),
+            Move { host, group, to } => ([Some(host), Some(to)], Some(group)),
+            ForeignAnswers { group } => ([None, None], Some(group)),
+            CutLink { .. } | CutAllHeartbeats | Partition { .. } | PartitionService { .. } | CutService => {
+                ([None, None], None)
+            }
+            CutEverything | Lossy | Doubling | SlowNetwork | PowerLossAll => ([None, None], None),
+        }
+    }
+
+    /// The same fault where a node is no more; none if it is about that node.
+    pub fn without_node(mut self, gone: usize) -> Option<Fault> {
+        if let Fault::Partition { side } | Fault::PartitionService { side } = &mut self {
+            let low = *side & ((1 << gone) - 1);
+            *side = low | ((*side >> (gone + 1)) << gone);
+        }
+        for node in self.about().0.into_iter().flatten() {
+            if *node == gone {
+                return None;
+            }
+            *node = without(*node, gone);
+        }
+        Some(self)
+    }
+
+    pub fn without_group(mut self, gone: usize) -> Option<Fault> {
+        if let Some(group) = self.about().1 {
+            if *group == gone {
+                return None;
+            }
+            *group = without(*group, gone);
+        }
+        Some(self)
+    }
+
+    /// Steps may fail or take long because of it.
+    pub fn hinders_steps(&self) -> bool {
+        use Fault::*;
+        matches!(
+            self,
+            ActionsFail { .. } | ActionsHang { .. } | ActionsSlow { .. } | LateDaemon { .. } | HostThreadStuck { .. }
+        )
+    }
 }
 
-pub fn plan(random: &mut Random, scenario: &Scenario) -> Vec<Planned> {
-    let mut plan: Vec<Planned> = (0..scenario.faults).map(|_| planned(random, scenario)).collect();
+pub fn draw(random: &mut Random, scenario: &Scenario) -> Vec<Planned> {
+    let count = random.between(FEWEST, MOST);
+    let mut plan: Vec<Planned> = (0..count).map(|_| planned(random, scenario)).collect();
     // Faults that come close together find what single ones do not.
-    if random.permille(300) && plan.len() > 1 {
-        let near = plan[0].at;
-        for planned in plan.iter_mut().skip(1) {
+    if random.permille(500) {
+        let bunches = random.between(1, 4);
+        let starts: Vec<Nanos> = (0..bunches).map(|_| random.below(scenario.heal - SECOND)).collect();
+        for planned in &mut plan {
+            let near = *random.pick(&starts);
             planned.at = (near + random.magnitude(MS / 10, 4 * scenario.deadtime())).min(scenario.heal - SECOND);
         }
     }
@@ -131,11 +275,11 @@ pub fn plan(random: &mut Random, scenario: &Scenario) -> Vec<Planned> {
 }
 
 fn planned(random: &mut Random, scenario: &Scenario) -> Planned {
-    let fault = draw(random, scenario.groups());
+    let fault = draw_one(random, scenario);
     let deadtime = scenario.deadtime();
     let span = match fault {
-        Fault::PowerLoss { .. } | Fault::PowerLossBoth | Fault::Reboot { .. } => {
-            random.magnitude(SECOND / 2, 6 * SECOND)
+        Fault::PowerLoss { .. } | Fault::PowerLossAll | Fault::Reboot { .. } => {
+            random.magnitude(SECOND / 2, (8 * deadtime).max(6 * SECOND))
         }
         Fault::KillDaemon { .. } | Fault::RestartDaemon { .. } => random.between(40 * MS, 150 * MS),
         Fault::DaemonDies { .. } | Fault::LeaveDaemon { .. } => random.magnitude(MS * 200, 5 * SECOND),
@@ -144,38 +288,65 @@ fn planned(random: &mut Random, scenario: &Scenario) -> Planned {
     Planned { at: random.between(SECOND / 100, scenario.heal - SECOND), span, fault }
 }
 
-fn draw(random: &mut Random, groups: usize) -> Fault {
-    let host = random.below(2) as usize;
-    let link = random.below(LINKS as u64) as usize;
-    let group = random.below(groups as u64) as usize;
-    match random.below(35) {
-        0 => Fault::CutOneWay { from: host, link },
-        1 => Fault::CutLink { link },
-        2 => Fault::CutSender { from: host },
-        3 | 4 => Fault::CutAllHeartbeats,
-        5 => Fault::CutService,
-        6 | 7 => Fault::CutEverything,
-        8 => Fault::LinkDown { host, link },
-        9 => Fault::CableOut { host },
-        10 | 11 => Fault::PowerLoss { host },
-        12 => Fault::PowerLossBoth,
-        13 => Fault::Reboot { host },
-        14 | 15 => Fault::KillDaemon { host },
-        16 => Fault::DaemonDies { host },
-        17 => Fault::LeaveDaemon { host },
-        18 => Fault::RestartDaemon { host },
-        19 | 20 => Fault::PauseDaemon { host },
-        21 => Fault::PauseHost { host },
-        22 => Fault::PauseMachine { host },
-        23 => Fault::HostThreadStuck { host },
-        24 => Fault::GuardMissing { host, group },
-        25 => Fault::MemberFails { host, group },
-        26 => Fault::AddressDeleted { host, group },
-        27 => Fault::Replay { to: host },
-        28..=30 => Fault::Move { host, group, to: random.below(2) as usize },
-        31 => Fault::Stop { host, group },
-        32 => Fault::Start { host, group },
-        33 => Fault::RunFull { host },
-        _ => Fault::Clear { host, group },
+fn draw_one(random: &mut Random, scenario: &Scenario) -> Fault {
+    use Fault::*;
+    let nodes = scenario.nodes as u64;
+    let host = random.below(nodes) as usize;
+    let other = (host + 1 + random.below(nodes - 1) as usize) % scenario.nodes;
+    let link = random.below(scenario.links as u64) as usize;
+    let group = random.below(scenario.groups.len() as u64) as usize;
+    let side = random.between(1, (1 << nodes) - 2) as u8;
+    let fast = random.permille(500);
+    match random.below(KINDS + 6) {
+        0 => CutOneWay { from: host, to: other, link },
+        1 => CutWay { from: host, to: other },
+        2 => CutPair { a: host, b: other },
+        3 => CutPairService { a: host, b: other },
+        4 => CutLink { link },
+        5 => CutSender { host },
+        6 => CutReceiver { host },
+        7 => CutAllHeartbeats,
+        8 => Partition { side },
+        9 => PartitionService { side },
+        10 => CutService,
+        11 => CutEverything,
+        12 => Lossy,
+        13 => Doubling,
+        14 => SlowNetwork,
+        15 => LinkDown { host, link },
+        16 => CableOut { host },
+        17 => AnswersNothing { host },
+        18 => ForeignAnswers { group },
+        19 => PowerLoss { host },
+        20 => PowerLossAll,
+        21 => Reboot { host },
+        22 => KillDaemon { host },
+        23 => DaemonDies { host },
+        24 => LeaveDaemon { host },
+        25 => RestartDaemon { host },
+        26 => OtherFiles { host },
+        27 => PauseDaemon { host },
+        28 => PauseHost { host },
+        29 => PauseMachine { host },
+        30 => LateDaemon { host },
+        31 => WrongClock { host, fast },
+        32 => HostThreadStuck { host },
+        33 => RunFull { host },
+        34 => ActionsFail { host },
+        35 => ActionsHang { host },
+        36 => ActionsSlow { host },
+        37 => GuardMissing { host, group },
+        38 => MemberFails { host, group },
+        39 => AddressDeleted { host, group },
+        40 => Replay { to: host },
+        41 => Stop { host, group },
+        42 => Start { host, group },
+        43 => Clear { host, group },
+        44..=46 => Move { host, group, to: other },
+        // The commonest ones once more.
+        47 => PowerLoss { host },
+        48 => PauseDaemon { host },
+        49 => KillDaemon { host },
+        _ => CutAllHeartbeats,
     }
 }

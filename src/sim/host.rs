@@ -1,14 +1,17 @@
 //! One host: power, kernel, service manager, disk, and the daemon with the heart in it. It carries out what the heart asks
 //! for and must not know why, nor the other host.
 
+use super::clock::Clock;
 use super::random::Random;
-use super::scenario::Rough;
+use super::scenario::{MOST_NODES, Rough};
+use super::world::Packet;
 use super::{MS, Nanos};
 use crate::cluster::{
     Actual, BootId, Cluster, Event, Held, HeldPhase, Identity, Incarnation, OpId, Outcome, Saved, Time,
 };
-use crate::config::model::{Config, GroupConfig, GroupId};
+use crate::config::model::{Config, GroupConfig, GroupId, LinkId};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Steps that fail or hang in a row, at most: so that what the settles checker waits for stays bounded.
@@ -73,6 +76,13 @@ impl Real {
     }
 }
 
+/// What waits to be read.
+#[derive(Clone, Debug)]
+pub enum News {
+    Event(Event),
+    Packet(LinkId, Rc<Packet>),
+}
+
 /// A run of the daemon.
 #[derive(Debug)]
 pub struct Daemon {
@@ -81,13 +91,34 @@ pub struct Daemon {
     /// Stopped by a signal until then.
     pub paused_until: Nanos,
     /// What waits in sockets and channels.
-    pub inbox: Vec<Event>,
+    pub inbox: Vec<News>,
+    /// Packets among it.
+    pub packets: usize,
     /// When it will look at the time.
     pub wake_at: Option<Nanos>,
     /// It has read, and is held up before it decides.
     pub deciding: bool,
     /// Since when something waits that it has not read, by its own clock.
     pub unread_since: Option<Time>,
+    /// The newest packet it read of each host.
+    newest: [Option<(Incarnation, u64)>; MOST_NODES],
+}
+
+impl Daemon {
+    pub fn reads(&mut self, packet: &Packet) {
+        let message = &packet.message;
+        let newest = &mut self.newest[packet.from];
+        if newest.is_none_or(|(last, sequence)| last != message.incarnation || sequence < message.sequence) {
+            *newest = Some((message.incarnation, message.sequence));
+        }
+    }
+
+    /// A copy that another link brought before, while nothing is due: it only shows that its link works, and a decision that
+    /// comes of nothing new is not worth its time.
+    pub fn knows(&self, packet: &Packet, clock: Time) -> bool {
+        let copy = self.newest[packet.from] == Some((packet.message.incarnation, packet.message.sequence));
+        copy && self.cluster.next_deadline().is_some_and(|next| next > clock)
+    }
 }
 
 /// What a step of a host brings about later.
@@ -105,14 +136,12 @@ pub struct Host {
     pub boot: BootId,
     /// The whole host stands still until then.
     pub frozen_until: Nanos,
-    /// By this its clock is behind the world's: a paused virtual machine's stands still too.
-    pub clock_lost: Nanos,
-    clock_base: Nanos,
+    clock: Clock,
     pub carrier: bool,
     /// Since when its kernel answers ARP questions.
     pub answers_since: Option<Nanos>,
     pub real: Vec<Real>,
-    pub daemon: Option<Daemon>,
+    pub daemon: Option<Box<Daemon>>,
     disk: Saved,
     run_saved: Option<Saved>,
     held: BTreeMap<String, Held>,
@@ -121,20 +150,32 @@ pub struct Host {
     pub lies: bool,
     /// Injected fault: no step of it is ever answered.
     pub mute: bool,
-    /// There is no room in its /run.
-    pub full: bool,
+    /// There is no room in its /run, for so many reasons.
+    pub full: u8,
+    /// Spells in which its steps fail, hang or take long, and in which it wakes up late.
+    pub trouble: Trouble,
+    /// Its kernel answers no question for addresses.
+    pub unanswering: u8,
+}
+
+/// Counts the faults that bring each trouble about: they overlap.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trouble {
+    pub fail: u8,
+    pub hang: u8,
+    pub slow: u8,
+    pub late: u8,
 }
 
 impl Host {
-    pub fn new(config: Config, random: &mut Random) -> Host {
+    pub fn new(config: Config, fast: i64, random: &mut Random) -> Host {
         Host {
             real: config.groups.iter().map(Real::new).collect(),
             config: Arc::new(config),
             powered: false,
             boot: BootId(0),
             frozen_until: 0,
-            clock_lost: 0,
-            clock_base: random.below(1 << 50),
+            clock: Clock::new(random.below(1 << 50), fast),
             carrier: true,
             answers_since: None,
             daemon: None,
@@ -144,17 +185,38 @@ impl Host {
             jobs: 0,
             lies: false,
             mute: false,
-            full: false,
+            full: 0,
+            trouble: Trouble::default(),
+            unanswering: 0,
         }
     }
 
     pub fn clock(&self, now: Nanos) -> Time {
-        Time(self.clock_base + now - self.clock_lost)
+        self.clock.time(now)
     }
 
     /// The world's time at which this host's clock shows `time`.
     pub fn world_time(&self, time: Time) -> Nanos {
-        (time.0 + self.clock_lost).saturating_sub(self.clock_base)
+        self.clock.world_time(time)
+    }
+
+    /// From now on it goes fast by so many millionths.
+    pub fn set_clock_rate(&mut self, now: Nanos, fast: i64) {
+        self.clock.set_rate(now, fast);
+    }
+
+    /// It stands still, as a paused virtual machine's does.
+    pub fn hold_clock(&mut self, now: Nanos, span: Nanos) {
+        self.clock.hold(now, span);
+    }
+
+    /// Whether its kernel would answer for an address of the group.
+    pub fn answers(&self, group: usize, now: Nanos) -> bool {
+        self.powered
+            && self.carrier
+            && self.unanswering == 0
+            && self.frozen_until <= now
+            && self.real[group].addresses.contains(&true)
     }
 
     pub fn owns(&self, group: usize) -> bool {
@@ -171,6 +233,7 @@ impl Host {
         self.powered = true;
         self.boot = BootId(random.next());
         self.frozen_until = 0;
+        self.clock.go_on(now);
         self.carrier = true;
         self.answers_since = Some(now);
         self.real = self.config.groups.iter().map(Real::new).collect();
@@ -191,15 +254,17 @@ impl Host {
         let held: Vec<Held> = self.held.values().cloned().collect();
         let identity = Identity { incarnation, boot: self.boot };
         let cluster = Cluster::new(self.config.clone(), identity, &saved, &held, self.clock(now));
-        self.daemon = Some(Daemon {
+        self.daemon = Some(Box::new(Daemon {
             cluster,
             incarnation,
             paused_until: 0,
             inbox: Vec::new(),
+            packets: 0,
             wake_at: None,
             deciding: false,
             unread_since: None,
-        });
+            newest: [None; MOST_NODES],
+        }));
     }
 
     /// A daemon that leaves in order has its disk written.
@@ -226,7 +291,7 @@ impl Host {
         phase: HeldPhase,
         fails: bool,
     ) -> Later {
-        if fails || self.full {
+        if fails || self.full > 0 {
             return Later::Tell(failed(op, "no room in /run"));
         }
         let group = self.config.group(group).name.clone();
@@ -351,12 +416,12 @@ impl Host {
         real.members = Some(if start { Unit::Activating } else { Unit::Deactivating });
         real.job = Some(Job { number, op, start });
         let mishap = real.mishaps < MISHAPS_IN_A_ROW;
-        let took = random.between(5 * MS, 300 * MS);
-        if mishap && random.permille(rough.hang) {
+        let took = random.between(5 * MS, 300 * MS) * if self.trouble.slow > 0 { 6 } else { 1 };
+        if mishap && random.permille(if self.trouble.hang > 0 { 500 } else { rough.hang }) {
             real.mishaps += 1;
             return later;
         }
-        let fails = mishap && random.permille(rough.fail);
+        let fails = mishap && random.permille(if self.trouble.fail > 0 { 500 } else { rough.fail });
         real.mishaps = if fails { real.mishaps + 1 } else { 0 };
         let end = if fails { JobEnd::Failed } else { JobEnd::Done };
         later.push((took, Later::Job { group: index, number, end }));

@@ -1,19 +1,25 @@
-//! A seeded world of two nodes around the same heart: virtual time, a network that loses, delays, doubles and cuts, hosts that
-//! lose power, daemons that die and stand still. Checkers look at what really is. A seed is replayed by its number.
+//! A seeded world of two to five nodes around the same heart: virtual time, a network that loses, delays, doubles and cuts, hosts
+//! that lose power, daemons that die and stand still. Checkers look at what really is. A seed makes a plan, which can be cut down.
 
 pub mod checkers;
+mod clock;
 mod faults;
 mod host;
 mod network;
+mod plan;
 mod random;
 mod rounds;
+mod sabotage;
 mod scenario;
+mod shrink;
 mod strike;
 mod timeline;
 mod watch;
 mod world;
 
 pub use checkers::Violation;
+pub use plan::Plan;
+pub use shrink::shrink;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -34,20 +40,29 @@ pub enum Sabotage {
     Usurper,
     /// The steps of a host are never answered: the group never runs.
     Stall,
+    /// Somebody moves a group now and then, unseen.
+    Meddler,
+    /// The same all the time.
+    Juggler,
+    /// Operators get no answer.
+    DeafOperator,
 }
 
 /// One world from its beginning to its end.
 #[derive(Clone, Debug, Default)]
 pub struct Ending {
     pub violation: Option<Violation>,
+    /// How often each kind of fault struck.
     pub faults: BTreeMap<String, u64>,
+    /// How long it lasted, by the world's time.
+    pub span: Nanos,
     /// Two owners that `silence` admits.
     pub two_owners: u64,
     pub longest_two_owners: Nanos,
     pub takeovers: u64,
     pub rounds: u64,
     pub messages: u64,
-    /// In two columns, if asked for.
+    /// A column for each node, if asked for.
     pub story: String,
 }
 
@@ -58,15 +73,21 @@ pub struct Sweep {
     /// Seed and what went wrong, in the order of the seeds.
     pub violations: BTreeMap<u64, Violation>,
     pub total: Ending,
+    /// In how many seeds each kind of fault struck.
+    pub kinds: BTreeMap<String, u64>,
+    /// How many worlds had so many nodes.
+    pub nodes: BTreeMap<usize, u64>,
+    /// Seeds that were too short or too easy, without having been ended by a violation.
+    pub poor: Vec<u64>,
 }
 
 pub fn run(seed: u64, sabotage: Sabotage) -> Ending {
-    world::World::new(seed, sabotage, false).run()
+    world::World::new(Plan::new(seed), sabotage, false).run()
 }
 
 /// The same, with its story.
-pub fn tell(seed: u64, sabotage: Sabotage) -> Ending {
-    world::World::new(seed, sabotage, true).run()
+pub fn tell(plan: Plan, sabotage: Sabotage) -> Ending {
+    world::World::new(plan, sabotage, true).run()
 }
 
 /// Runs the seeds `from..to` on as many threads as there are processors.
@@ -82,8 +103,10 @@ pub fn sweep(from: u64, to: u64) -> Sweep {
                     if seed >= to {
                         return;
                     }
-                    let ending = run(seed, Sabotage::None);
-                    sweep.lock().expect("no other thread panicked while it added up").add(seed, ending);
+                    let plan = Plan::new(seed);
+                    let nodes = plan.scenario.nodes;
+                    let ending = world::World::new(plan, Sabotage::None, false).run();
+                    sweep.lock().expect("no other thread panicked while it added up").add(seed, nodes, ending);
                 }
             });
         }
@@ -92,31 +115,51 @@ pub fn sweep(from: u64, to: u64) -> Sweep {
 }
 
 impl Sweep {
-    fn add(&mut self, seed: u64, ending: Ending) {
+    fn add(&mut self, seed: u64, nodes: usize, ending: Ending) {
         self.seeds += 1;
+        *self.nodes.entry(nodes).or_default() += 1;
+        self.total.span += ending.span;
         self.total.two_owners += ending.two_owners;
         self.total.longest_two_owners = self.total.longest_two_owners.max(ending.longest_two_owners);
         self.total.takeovers += ending.takeovers;
         self.total.rounds += ending.rounds;
         self.total.messages += ending.messages;
+        let struck: u64 = ending.faults.values().sum();
         for (fault, count) in ending.faults {
-            *self.total.faults.entry(fault).or_default() += count;
+            *self.total.faults.entry(fault.clone()).or_default() += count;
+            *self.kinds.entry(fault).or_default() += 1;
         }
         if let Some(violation) = ending.violation {
             self.violations.insert(seed, violation);
+        } else if struck < faults::FEWEST || ending.span < scenario::SPAN {
+            self.poor.push(seed);
         }
     }
 
-    /// What happened how often.
+    /// Kinds of faults that struck in less than a twentieth of the seeds, which are told nothing of then.
+    pub fn rare(&self) -> Vec<&str> {
+        let kinds = self.kinds.iter().filter(|(_, seeds)| **seeds * 20 < self.seeds);
+        kinds.map(|(kind, _)| kind.as_str()).collect()
+    }
+
+    /// What happened how often, and in which part of the seeds.
     pub fn table(&self) -> String {
         let total = &self.total;
-        let mut lines: Vec<String> =
-            total.faults.iter().map(|(fault, count)| format!("  {fault:24} {count:9}")).collect();
+        let part = |seeds: u64| seeds as f64 * 100.0 / self.seeds.max(1) as f64;
+        let kinds = total.faults.iter().map(|(fault, count)| {
+            let part = part(self.kinds.get(fault).copied().unwrap_or(0));
+            format!("  {fault:24} {count:9}   in {part:5.1} % of the seeds")
+        });
+        let mut lines: Vec<String> = kinds.collect();
+        let sizes =
+            self.nodes.iter().map(|(nodes, seeds)| format!("  {nodes} nodes {:27.1} % of the seeds", part(*seeds)));
+        lines.extend(sizes);
         lines.push(format!("  {:24} {:9}", "groups started", total.takeovers));
         lines.push(format!("  {:24} {:9}", "two owners, admitted", total.two_owners));
         lines.push(format!("  {:24} {:9} ms", "longest of them", total.longest_two_owners / MS));
         lines.push(format!("  {:24} {:9}", "messages", total.messages));
         lines.push(format!("  {:24} {:9}", "rounds of a heart", total.rounds));
+        lines.push(format!("  {:24} {:9} h", "virtual time", total.span / SECOND / 3600));
         format!("{} seeds, {} violations\n{}", self.seeds, self.violations.len(), lines.join("\n"))
     }
 }

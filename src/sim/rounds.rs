@@ -1,32 +1,39 @@
 //! One round of a heart as the beat thread does it, held up now and then between reading and deciding.
 //! It must not know what comes of the actions.
 
+use super::MS;
+use super::host::News;
 use super::world::{Happening, World};
-use crate::cluster::{Event, Incarnation, Time};
+use crate::cluster::{Incarnation, Time};
 
 impl World {
     /// One round of a heart, exactly as the beat thread does it.
-    pub fn round(&mut self, host: usize, news: Vec<Event>) {
+    pub fn round(&mut self, host: usize, news: Option<News>) {
         let now = self.now;
         let clock = self.hosts[host].clock(now);
-        let other = self.hosts[1 - host].daemon.as_ref().map(|daemon| daemon.incarnation);
-        let Some(daemon) = &mut self.hosts[host].daemon else { return };
-        let mut events = std::mem::take(&mut daemon.inbox);
-        events.extend(news);
+        let Some(mut daemon) = self.hosts[host].daemon.take() else { return };
+        let mut reading = std::mem::replace(&mut daemon.inbox, std::mem::take(&mut self.reading));
+        reading.extend(news);
+        daemon.packets = 0;
         daemon.unread_since = None;
         daemon.cluster.begin(clock);
-        for event in events {
-            match event {
-                Event::Heartbeat { link, message } => {
-                    daemon.cluster.hear(link, &message);
-                    self.watch.heard(now, host, daemon.incarnation, other, &message);
+        for news in reading.drain(..) {
+            match news {
+                News::Packet(link, packet) => {
+                    daemon.reads(&packet);
+                    daemon.cluster.hear(link, &packet.message);
+                    let living = self.hosts[packet.from].daemon.as_ref().map(|daemon| daemon.incarnation);
+                    self.watch.heard(now, host, daemon.incarnation, living, &packet);
                 }
-                event => daemon.cluster.fold(event),
+                News::Event(event) => daemon.cluster.fold(event),
             }
         }
+        self.reading = reading;
         let incarnation = daemon.incarnation;
-        if self.random.permille(self.rough.stall) {
-            daemon.deciding = true;
+        let stalls = self.random.permille(self.rough.stall);
+        daemon.deciding = stalls;
+        self.hosts[host].daemon = Some(daemon);
+        if stalls {
             let at = now + self.random.below(self.rough.stall_by);
             return self.at(at, Happening::Decide { host, incarnation });
         }
@@ -47,7 +54,7 @@ impl World {
         self.decide(host);
         // What came meanwhile is read at once.
         if self.hosts[host].runs(self.now) {
-            self.round(host, Vec::new());
+            self.round(host, None);
         }
     }
 
@@ -75,8 +82,12 @@ impl World {
     fn plan_wake(&mut self, host: usize, clock: Time) {
         let next = self.hosts[host].daemon.as_ref().and_then(|daemon| daemon.cluster.next_deadline());
         let Some(next) = next else { return };
-        let late = if self.random.permille(self.rough.late) { self.random.below(self.rough.late_by) } else { 20_000 };
-        let at = self.hosts[host].world_time(next.max(clock)) + late;
+        let (late, late_by) = match self.hosts[host].trouble.late {
+            0 => (self.rough.late, self.rough.late_by),
+            _ => (300, (2 * self.scenario.keepalive()).max(20 * MS)),
+        };
+        let late = if self.random.permille(late) { self.random.below(late_by) } else { 20_000 };
+        let at = self.hosts[host].world_time(next.max(clock)).max(self.now) + late;
         let Some(daemon) = &mut self.hosts[host].daemon else { return };
         // One that comes sooner is woken for nothing, which is harmless, and keeps the queue short.
         if daemon.wake_at.is_none_or(|planned| planned <= self.now || planned > at) {

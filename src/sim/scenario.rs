@@ -1,4 +1,4 @@
-//! What a seed's world is made of: timing, groups, how bad the network and the host are. It must not know the heart.
+//! What a seed's world is made of: nodes, links, timing, groups, how bad the network and the hosts are. It must not know the heart.
 
 use super::random::Random;
 use super::{MS, Nanos, SECOND};
@@ -8,11 +8,19 @@ use crate::config::model::{
 };
 use std::time::Duration;
 
-pub const NODES: usize = 2;
-pub const LINKS: usize = 2;
+/// The names' order is the order of their numbers, as in a configuration.
+const NAMES: [&str; MOST_NODES] = ["alpha", "beta", "gamma", "delta", "epsilon"];
+pub const MOST_NODES: usize = 5;
+pub const MOST_LINKS: usize = 3;
 const SERVICE: &str = "eth0";
+/// Every world lasts at least this long.
+pub const SPAN: Nanos = 600 * SECOND;
+/// Faults end by then.
+const HEAL: Nanos = 560 * SECOND;
+/// What the slowest step and its repetition may take after everything is mended.
+const SETTLE: Nanos = 18 * SECOND;
 
-/// How bad things are, in permille where not in time.
+/// How bad things are throughout, in permille where not in time.
 #[derive(Clone, Debug)]
 pub struct Rough {
     pub loss: u64,
@@ -49,129 +57,188 @@ impl Rough {
             disk: 20 * MS,
         }
     }
+
+    /// Nothing of it can make a group move.
+    pub fn harmless(&self, keepalive: Nanos, links: usize) -> bool {
+        let most = if links > 1 { 10 } else { 0 };
+        self.delay < keepalive && self.loss <= most && self.fail + self.hang + self.late + self.stall == 0
+    }
+}
+
+/// One group, before it is anybody's configuration.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Who may own it, preferred first.
+    pub nodes: Vec<usize>,
+    pub addresses: u8,
+    pub members: bool,
+    pub failback: bool,
 }
 
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    pub configs: Vec<Config>,
+    pub nodes: usize,
+    pub links: usize,
+    pub timing: Timing,
+    pub groups: Vec<Shape>,
     pub rough: Rough,
+    /// By how much each host's clock goes fast, in millionths.
+    pub drift: Vec<i64>,
+    /// When each host gets its first power.
+    pub boots: Vec<Nanos>,
     /// Faults end here, the world heals.
     pub heal: Nanos,
     /// By then everything has to be where it belongs.
     pub settled: Nanos,
     pub end: Nanos,
-    pub faults: u64,
     /// This host stays without power when all else is mended.
     pub off: Option<usize>,
-    /// The second host's files differ until all is mended.
-    pub differing: bool,
 }
 
 impl Scenario {
     pub fn new(random: &mut Random) -> Scenario {
-        let timing = timing(random);
+        let nodes = *random.pick(&[2, 2, 2, 2, 3, 3, 3, 4, 5]);
+        let links = *random.pick(&[1, 2, 2, 2, 2, 3]);
+        let timing = timing(random, nodes);
         let groups = random.between(1, 3);
-        let groups: Vec<GroupConfig> = (0..groups).map(|index| group(random, &timing, index as u8)).collect();
-        let nodes =
-            ["alpha", "beta"].iter().zip(1..).map(|(name, tag)| NodeConfig { name: (*name).into(), tag: NodeTag(tag) });
-        let nodes: Vec<NodeConfig> = nodes.collect();
-        let links = (0..LINKS as u8).map(|link| {
-            let peers = (0..NODES as u8).map(|node| (NodeId(node), [172, 16, link, node + 1].into()));
-            LinkConfig::ucast(&format!("hb{link}"), 694, peers.collect())
-        });
-        let links: Vec<LinkConfig> = links.collect();
-        let configs = (0..NODES as u8).map(|me| Config {
-            cluster: "sim".into(),
-            cluster_tag: 1,
-            nodes: nodes.clone(),
-            me: NodeId(me),
-            timing,
-            links: links.clone(),
-            takeover: TakeoverConfig { proof: ProofPolicy::Silence, delay: Duration::ZERO },
-            groups: groups.clone(),
-            cluster_digest: 1,
-            groups_digest: 1,
-        });
-        let heal = 14 * SECOND;
-        let settled = heal + timing.initdead.as_nanos() as u64 + 18 * SECOND;
-        let faults = if random.permille(100) { 0 } else { random.between(1, 14) };
-        let mut configs: Vec<Config> = configs.collect();
-        let differing = random.permille(80);
-        if differing {
-            differ(&mut configs[1]);
-        }
-        let off = random.permille(120).then(|| random.below(NODES as u64) as usize);
-        Scenario {
-            off,
-            differing,
-            configs,
-            rough: rough(random, &timing),
-            heal,
-            settled,
-            end: settled + 3 * SECOND,
-            faults,
-        }
+        let groups: Vec<Shape> = (0..groups).map(|_| shape(random, &timing, nodes)).collect();
+        let initdead = nanos(timing.initdead);
+        let settled = HEAL + initdead + 6 * nanos(timing.deadtime) + SETTLE;
+        let end = (settled + 3 * SECOND + 2 * nanos(timing.deadtime)).max(SPAN);
+        let furthest = *random.pick(&[0, 20, 200, 200, 2000]);
+        let drift = (0..nodes).map(|_| random.between(0, 2 * furthest) as i64 - furthest as i64).collect();
+        let latest = *random.pick(&[MS, 50 * MS, 6 * SECOND, 2 * initdead]);
+        let boots = (0..nodes).map(|_| random.below(latest)).collect();
+        let off = random.permille(120).then(|| random.below(nodes as u64) as usize);
+        let rough = if random.permille(400) { calm(random, &timing) } else { rough(random, &timing) };
+        Scenario { nodes, links, timing, groups, rough, drift, boots, heal: HEAL, settled, end, off }
     }
 
     pub fn keepalive(&self) -> Nanos {
-        self.configs[0].timing.keepalive.as_nanos() as u64
+        nanos(self.timing.keepalive)
     }
 
     pub fn deadtime(&self) -> Nanos {
-        self.configs[0].timing.deadtime.as_nanos() as u64
+        nanos(self.timing.deadtime)
     }
 
-    pub fn groups(&self) -> usize {
-        self.configs[0].groups.len()
+    pub fn initdead(&self) -> Nanos {
+        nanos(self.timing.initdead)
     }
 
-    /// What both hosts' files say in the end.
-    pub fn agreed(&self, host: usize) -> Config {
-        Config { me: NodeId(host as u8), ..self.configs[0].clone() }
+    /// What all hosts' files say.
+    pub fn config(&self, me: usize) -> Config {
+        let named = NAMES.iter().zip(1..).take(self.nodes);
+        Config {
+            cluster: "sim".into(),
+            cluster_tag: 1,
+            nodes: named.map(|(name, tag)| NodeConfig { name: (*name).into(), tag: NodeTag(tag) }).collect(),
+            me: id(me),
+            timing: self.timing,
+            links: (0..self.links).map(|link| self.link(link as u8)).collect(),
+            takeover: TakeoverConfig { proof: ProofPolicy::Silence, delay: Duration::ZERO },
+            groups: self.groups.iter().enumerate().map(|(index, shape)| shape.config(index as u8)).collect(),
+            cluster_digest: 1,
+            groups_digest: 1,
+        }
     }
 
-    /// How long the end of a contested group takes at most, once both know; unknown where steps may fail.
-    pub fn patience(&self) -> Option<Nanos> {
-        let rough = &self.rough;
-        let slow = 4 * (rough.late_by + rough.stall_by) + 2 * self.keepalive();
-        (rough.fail + rough.hang == 0).then_some(slow + SECOND)
+    fn link(&self, link: u8) -> LinkConfig {
+        let peers = (0..self.nodes as u8).map(|node| (NodeId(node), [172, 16, link, node + 1].into()));
+        LinkConfig::ucast(&format!("hb{link}"), 694, peers.collect())
     }
 
-    /// Nothing goes wrong at all: whatever stops, stops without need.
-    pub fn calm(&self) -> bool {
-        let rough = &self.rough;
-        let slow = rough.delay >= self.keepalive();
-        self.faults == 0
-            && !slow
-            && rough.loss + rough.fail + rough.hang + rough.late + rough.stall == 0
-            && !self.differing
+    /// The same world without one of its nodes.
+    pub fn without_node(&self, node: usize) -> Option<Scenario> {
+        let mut smaller = self.clone();
+        smaller.nodes -= 1;
+        smaller.drift.remove(node);
+        smaller.boots.remove(node);
+        smaller.off = self.off.filter(|off| *off != node).map(|off| without(off, node));
+        for shape in &mut smaller.groups {
+            shape.nodes.retain(|other| *other != node);
+            shape.nodes.iter_mut().for_each(|other| *other = without(*other, node));
+        }
+        let sound = smaller.nodes >= 2 && smaller.groups.iter().all(|shape| !shape.nodes.is_empty());
+        sound.then_some(smaller)
+    }
+
+    pub fn without_group(&self, group: usize) -> Option<Scenario> {
+        let mut smaller = self.clone();
+        smaller.groups.remove(group);
+        (!smaller.groups.is_empty()).then_some(smaller)
+    }
+
+    /// The longest span that a deadtime, as some clock measures it, takes in the world's time, and the shortest.
+    pub fn deadtimes(&self, worst: i64) -> (Nanos, Nanos) {
+        let off = self.drift.iter().map(|drift| drift.abs()).max().unwrap_or(0).max(worst) as u64 + 1;
+        let error = self.deadtime() / 1_000_000 * off + off;
+        (self.deadtime() + error, self.deadtime() - error)
     }
 }
 
-/// Somebody turned every preference round in one host's files.
-fn differ(config: &mut Config) {
-    config.groups.iter_mut().for_each(|group| group.digest += 1);
-    config.groups_digest += 1;
-    config.groups.iter_mut().for_each(|group| group.nodes.reverse());
+/// The number of a node or group after `gone` is no more.
+pub fn without(number: usize, gone: usize) -> usize {
+    if number > gone { number - 1 } else { number }
 }
 
-fn timing(random: &mut Random) -> Timing {
-    let millis = Duration::from_millis;
-    let (keepalive, warntime, deadtime) = match random.below(10) {
-        0 => (10, 20, 30),
-        1..=5 => (100, 200, 300),
-        _ => (200, 500, 1000),
+impl Shape {
+    fn config(&self, index: u8) -> GroupConfig {
+        let addresses = (1..=self.addresses).map(|last| VirtualAddress {
+            address: [10, 0, index, last].into(),
+            prefix: 24,
+            interface: Some(SERVICE.into()),
+            label: None,
+            broadcast: None,
+        });
+        GroupConfig {
+            name: format!("group{index}"),
+            tag: GroupTag(100 + u32::from(index)),
+            description: String::new(),
+            nodes: self.nodes.iter().map(|node| id(*node)).collect(),
+            addresses: addresses.collect(),
+            members: if self.members { vec!["member.service".to_string()] } else { Vec::new() },
+            failback: if self.failback { Failback::Yes } else { Failback::No },
+            proof: ProofPolicy::Silence,
+            delay: Duration::ZERO,
+            interfaces: if self.addresses == 0 { Vec::new() } else { vec![SERVICE.into()] },
+            timeout_start: Duration::from_secs(1),
+            timeout_stop: Duration::from_secs(1),
+            digest: 1,
+        }
+    }
+}
+
+fn id(node: usize) -> NodeId {
+    NodeId(node as u8)
+}
+
+fn nanos(span: Duration) -> Nanos {
+    span.as_nanos() as Nanos
+}
+
+/// The more nodes, the more packets: so the slower, mostly.
+fn timing(random: &mut Random, nodes: usize) -> Timing {
+    let keepalive = match nodes {
+        2 => *random.pick(&[100, 200, 200, 500, 500, 500, 1000, 1000, 1000, 2000, 2000, 5000]),
+        3 => *random.pick(&[200, 500, 1000, 1000, 2000, 2000, 5000, 5000]),
+        4 => *random.pick(&[500, 1000, 2000, 2000, 5000]),
+        _ => *random.pick(&[1000, 2000, 5000, 5000]),
     };
+    let keepalive = if random.permille(10) { 100 } else { keepalive };
+    let (warntime, deadtime) = *random.pick(&[(2, 3), (2, 3), (3, 5), (3, 6)]);
+    let deadtime = keepalive * deadtime;
+    let millis = Duration::from_millis;
     Timing {
         keepalive: millis(keepalive),
-        warntime: millis(warntime),
+        warntime: millis(keepalive * warntime),
         deadtime: millis(deadtime),
         initdead: millis(deadtime * 2).max(millis(random.between(1000, 3000))),
     }
 }
 
 fn rough(random: &mut Random, timing: &Timing) -> Rough {
-    let keepalive = timing.keepalive.as_nanos() as u64;
+    let keepalive = nanos(timing.keepalive);
     Rough {
         loss: *random.pick(&[0, 0, 10, 100, 300]),
         duplicate: *random.pick(&[0, 0, 50, 300]),
@@ -186,35 +253,28 @@ fn rough(random: &mut Random, timing: &Timing) -> Rough {
     }
 }
 
-fn group(random: &mut Random, timing: &Timing, index: u8) -> GroupConfig {
+/// Only faults make anything happen.
+fn calm(random: &mut Random, timing: &Timing) -> Rough {
+    let delay = *random.pick(&[MS / 5, MS, nanos(timing.keepalive) / 3]);
+    Rough { delay, loss: *random.pick(&[0, 0, 10]), disk: *random.pick(&[MS, 2 * SECOND]), ..Rough::quiet() }
+}
+
+fn shape(random: &mut Random, timing: &Timing, nodes: usize) -> Shape {
     // `check` refuses a group without addresses under `silence` below this deadtime.
     let bare = timing.deadtime >= Duration::from_secs(1) && random.permille(200);
-    let addresses = if bare { 0 } else { random.between(1, 2) as u8 };
-    let addresses = (1..=addresses).map(|last| VirtualAddress {
-        address: [10, 0, index, last].into(),
-        prefix: 24,
-        interface: Some(SERVICE.into()),
-        label: None,
-        broadcast: None,
-    });
-    let members = if bare || random.permille(500) { vec!["member.service".to_string()] } else { Vec::new() };
-    let mut nodes: Vec<NodeId> = (0..NODES as u8).map(NodeId).collect();
-    if random.permille(400) {
-        nodes.reverse();
+    let mut order: Vec<usize> = (0..nodes).collect();
+    if random.permille(500) {
+        for place in 1..nodes {
+            order.swap(place, random.below(place as u64 + 1) as usize);
+        }
     }
-    GroupConfig {
-        name: format!("group{index}"),
-        tag: GroupTag(100 + u32::from(index)),
-        description: String::new(),
-        nodes,
-        addresses: addresses.collect(),
-        members,
-        failback: if random.permille(400) { Failback::Yes } else { Failback::No },
-        proof: ProofPolicy::Silence,
-        delay: Duration::ZERO,
-        interfaces: if bare { Vec::new() } else { vec![SERVICE.into()] },
-        timeout_start: Duration::from_secs(1),
-        timeout_stop: Duration::from_secs(1),
-        digest: 1,
+    if nodes > 2 && random.permille(300) {
+        order.truncate(random.between(2, nodes as u64 - 1) as usize);
+    }
+    Shape {
+        nodes: order,
+        addresses: if bare { 0 } else { random.between(1, 2) as u8 },
+        members: bare || random.permille(500),
+        failback: random.permille(400),
     }
 }

@@ -1,8 +1,9 @@
 //! Faults as they hit the world, and as they end. It must not know when they come, nor what is right.
 
-use super::faults::{Fault, Planned};
+use super::faults::{Fault, Planned, WRONG_CLOCK};
 use super::host::Later;
-use super::scenario::{LINKS, NODES, Rough};
+use super::network::count;
+use super::scenario::{MOST_LINKS, Rough};
 use super::world::{Happening, World};
 use super::{MS, Nanos};
 use crate::cluster::{Command, Event, RequestId};
@@ -15,9 +16,11 @@ impl World {
         let millis = planned.span / MS;
         self.timeline.note(self.now, None, || format!("{:?} for {millis} ms", planned.fault));
         let until = self.now + planned.span;
+        self.watch.moves.event(self.now);
+        self.watch.moves.troubled_until(until);
         match planned.fault {
             Fault::PowerLoss { host } => self.power_loss(host, until),
-            Fault::PowerLossBoth => (0..NODES).for_each(|host| self.power_loss(host, until)),
+            Fault::PowerLossAll => (0..self.scenario.nodes).for_each(|host| self.power_loss(host, until)),
             Fault::Reboot { host } => self.reboot(host, until),
             Fault::KillDaemon { host } | Fault::RestartDaemon { host } => self.kill(host, until, false),
             Fault::DaemonDies { host } => self.kill(host, until, true),
@@ -25,10 +28,15 @@ impl World {
                 self.again[host] = Some((until, false));
                 self.tell(host, Event::Leave);
             }
+            Fault::OtherFiles { host } => {
+                self.other_files(host, true);
+                self.at(until, Happening::End(planned));
+            }
             Fault::PauseDaemon { host } => {
                 if let Some(daemon) = &mut self.hosts[host].daemon {
                     daemon.paused_until = daemon.paused_until.max(until);
                     self.watch.one_owner.disturbed();
+                    self.watch.operations.was_away(planned.span, host);
                     self.at(until, Happening::Thaw { host });
                 }
             }
@@ -36,7 +44,7 @@ impl World {
             Fault::PauseMachine { host } => {
                 if self.hosts[host].powered && self.hosts[host].frozen_until < self.now {
                     self.freeze(host, until);
-                    self.hosts[host].clock_lost += planned.span;
+                    self.hosts[host].hold_clock(self.now, planned.span);
                 }
             }
             Fault::Move { host, group, to } => {
@@ -66,38 +74,83 @@ impl World {
     }
 
     pub fn unstrike(&mut self, planned: Planned) {
+        // All of it ended with the rest.
+        if self.now >= self.scenario.heal {
+            return;
+        }
         self.timeline.note(self.now, None, || format!("{:?} ends", planned.fault));
-        self.toggle(planned.fault, false);
+        self.watch.moves.event(self.now);
+        match planned.fault {
+            Fault::OtherFiles { host } => self.other_files(host, false),
+            fault => self.toggle(fault, false),
+        }
     }
 
     /// Faults that last and end.
     fn toggle(&mut self, fault: Fault, on: bool) {
         let now = self.now;
         match fault {
-            Fault::CutOneWay { from, link } => self.network.cut(from, link, on),
-            Fault::CutLink { link } => (0..NODES).for_each(|from| self.network.cut(from, link, on)),
-            Fault::CutSender { from } => (0..LINKS).for_each(|link| self.network.cut(from, link, on)),
-            Fault::CutService => self.network.cut_service(now, on),
-            Fault::CutAllHeartbeats | Fault::CutEverything => {
-                for from in 0..NODES {
-                    (0..LINKS).for_each(|link| self.network.cut(from, link, on));
-                }
-                if fault == Fault::CutEverything {
-                    self.network.cut_service(now, on);
-                }
-            }
             Fault::LinkDown { host, link } => {
                 self.links[host][link] = !on;
                 self.tell(host, Event::Link { link: LinkId(link as u8), usable: !on });
             }
             Fault::CableOut { host } => self.carrier(host, !on),
-            Fault::RunFull { host } => self.hosts[host].full = on,
+            Fault::AnswersNothing { host } => {
+                count(&mut self.hosts[host].unanswering, on);
+                let host = &mut self.hosts[host];
+                host.answers_since = host.answers_since.max(host.powered.then_some(now));
+            }
+            Fault::ForeignAnswers { group } => count(&mut self.foreign[group], on),
+            Fault::RunFull { host } => count(&mut self.hosts[host].full, on),
+            Fault::ActionsFail { host } => count(&mut self.hosts[host].trouble.fail, on),
+            Fault::ActionsHang { host } => count(&mut self.hosts[host].trouble.hang, on),
+            Fault::ActionsSlow { host } => count(&mut self.hosts[host].trouble.slow, on),
+            Fault::LateDaemon { host } => count(&mut self.hosts[host].trouble.late, on),
+            Fault::WrongClock { host, fast } => {
+                let wrong = if fast { WRONG_CLOCK } else { -WRONG_CLOCK };
+                let rate = if on { wrong } else { self.scenario.drift[host] };
+                self.hosts[host].set_clock_rate(now, rate);
+            }
             Fault::HostThreadStuck { host } => self.tell(host, Event::HostThread { answering: !on }),
             Fault::GuardMissing { host, group } => {
                 let fault = on.then(|| "drop-in not loaded".to_string());
                 self.tell(host, Event::Guard { group: id(group), fault });
             }
-            _ => {}
+            Fault::Lossy => count(&mut self.network.lossy, on),
+            Fault::Doubling => count(&mut self.network.doubling, on),
+            Fault::SlowNetwork => count(&mut self.network.slow, on),
+            cut => self.toggle_cut(cut, on),
+        }
+    }
+
+    /// What the wires do not carry.
+    fn toggle_cut(&mut self, fault: Fault, on: bool) {
+        let nodes = self.scenario.nodes;
+        for from in 0..nodes {
+            for to in (0..nodes).filter(|to| *to != from) {
+                for link in (0..self.scenario.links).filter(|link| cuts(fault, from, to, *link)) {
+                    self.network.cut(from, to, link, on);
+                }
+                if from < to && cuts_service(fault, from, to) {
+                    self.network.cut_service(self.now, from, to, on);
+                }
+            }
+        }
+    }
+
+    /// Somebody turns every preference round in one host's files, or turns them back, and restarts the daemon.
+    fn other_files(&mut self, host: usize, other: bool) {
+        let mut config = self.scenario.config(host);
+        if other {
+            config.groups_digest += 1;
+            config.groups.iter_mut().for_each(|group| {
+                group.digest += 1;
+                group.nodes.reverse();
+            });
+        }
+        if *self.hosts[host].config != config {
+            self.hosts[host].config = Arc::new(config);
+            self.kill(host, self.now + 100 * MS, false);
         }
     }
 
@@ -113,13 +166,18 @@ impl World {
 
     fn command(&mut self, host: usize, command: Command) {
         let request = RequestId(self.now);
+        let frozen_until = self.hosts[host].frozen_until;
+        if let Some(daemon) = &self.hosts[host].daemon {
+            let reads_at = self.now.max(frozen_until).max(daemon.paused_until);
+            self.watch.operations.asked(reads_at, host, request);
+        }
         self.tell(host, Event::Command { request, command });
     }
 
     /// What a daemon missed while it was away, or before it ran.
     pub fn compare(&mut self) {
-        for host in 0..NODES {
-            for group in 0..self.scenario.groups() {
+        for host in 0..self.scenario.nodes {
+            for group in 0..self.scenario.groups.len() {
                 let should = self.hosts[host].daemon.as_ref().is_some_and(|it| it.cluster.has_its_addresses(id(group)));
                 let missing = self.hosts[host].real[group].addresses.iter().position(|here| !here);
                 if let (true, Some(index)) = (should, missing) {
@@ -149,7 +207,7 @@ impl World {
             self.hosts[host].power_loss();
             self.again[host] = None;
             self.watch.rules.power_lost(host);
-            self.watch.one_owner.disturbed();
+            self.watch.daemon_ended(self.now, host);
             self.ownership(host);
         }
         self.at(until, Happening::Boot { host });
@@ -180,7 +238,7 @@ impl World {
             return;
         }
         self.hosts[host].daemon = None;
-        self.watch.one_owner.disturbed();
+        self.watch.daemon_ended(self.now, host);
         if !for_good {
             let down = self.again[host].is_some_and(|(_, down)| down);
             if !down {
@@ -198,7 +256,7 @@ impl World {
         self.timeline.note(self.now, Some(host), || "daemon ends".into());
         self.hosts[host].flush();
         self.hosts[host].daemon = None;
-        self.watch.one_owner.disturbed();
+        self.watch.daemon_ended(self.now, host);
         match self.again[host] {
             Some((_, true)) => self.power_off(host),
             Some((until, false)) => {
@@ -214,7 +272,7 @@ impl World {
             return;
         }
         self.hosts[host].boot(self.now, &mut self.random);
-        self.links[host] = [true; LINKS];
+        self.links[host] = [true; MOST_LINKS];
         self.again[host] = None;
         self.timeline.note(self.now, Some(host), || "power on".into());
         let at = self.now + self.random.between(MS, 300 * MS);
@@ -231,15 +289,15 @@ impl World {
         self.hosts[host].start_daemon(self.now, &mut self.random);
         self.watch.daemon_started(self.now, host);
         self.timeline.note(self.now, Some(host), || "daemon starts".into());
-        self.round(host, Vec::new());
-        for link in 0..LINKS {
+        self.round(host, None);
+        for link in 0..self.scenario.links {
             let usable = self.links[host][link];
             let after = self.random.below(20 * MS);
             self.later(host, after, Later::Tell(Event::Link { link: LinkId(link as u8), usable }));
         }
         let up = self.hosts[host].carrier;
         self.later(host, MS / 10, Later::Tell(Event::Interface { interface: "eth0".into(), up }));
-        for group in 0..self.scenario.groups() {
+        for group in 0..self.scenario.groups.len() {
             let after = self.random.between(MS, 30 * MS);
             self.later(host, after, Later::Tell(Event::Guard { group: id(group), fault: None }));
         }
@@ -254,6 +312,7 @@ impl World {
         self.hosts[host].answers_since = Some(self.hosts[host].frozen_until);
         // It notices only what goes beyond its own next deadline, which is at most a keepalive away.
         self.watch.was_away(span.saturating_sub(self.scenario.keepalive()), host);
+        self.watch.operations.was_away(span, host);
         self.at(until, Happening::Thaw { host });
     }
 
@@ -262,7 +321,7 @@ impl World {
             return;
         }
         self.timeline.note(self.now, Some(host), || "goes on".into());
-        self.round(host, Vec::new());
+        self.round(host, None);
     }
 
     /// All faults are over.
@@ -270,28 +329,58 @@ impl World {
         self.timeline.note(self.now, None, || "everything is mended".into());
         self.rough = Rough::quiet();
         self.network.heal(self.now);
-        if self.scenario.differing {
-            self.hosts[1].config = Arc::new(self.scenario.agreed(1));
-            self.kill(1, self.now + 100 * MS, false);
+        for host in 0..self.scenario.nodes {
+            self.other_files(host, false);
+            self.hosts[host].set_clock_rate(self.now, self.scenario.drift[host]);
+            self.hosts[host].trouble = Default::default();
+            self.hosts[host].unanswering = 0;
+            self.hosts[host].full = 0;
         }
+        self.foreign.fill(0);
+        self.watch.moves.event(self.now);
         if let Some(host) = self.scenario.off {
             self.power_loss(host, self.scenario.end + 1);
         }
         let off = self.scenario.off;
-        for host in (0..NODES).filter(|host| off != Some(*host)) {
-            self.hosts[host].full = false;
-            self.links[host] = [true; LINKS];
-            for link in 0..LINKS {
+        for host in (0..self.scenario.nodes).filter(|host| off != Some(*host)) {
+            self.links[host] = [true; MOST_LINKS];
+            for link in 0..self.scenario.links {
                 self.tell(host, Event::Link { link: LinkId(link as u8), usable: true });
             }
             self.carrier(host, true);
             self.tell(host, Event::HostThread { answering: true });
-            for group in 0..self.scenario.groups() {
+            for group in 0..self.scenario.groups.len() {
                 self.tell(host, Event::Guard { group: id(group), fault: None });
             }
             self.at(self.now + 500 * MS, Happening::Boot { host });
             self.at(self.now + 900 * MS, Happening::StartDaemon { host });
         }
+    }
+}
+
+/// Whether packets from one node to another get lost on a link.
+fn cuts(fault: Fault, from: usize, to: usize, link: usize) -> bool {
+    let sides = |side: u8| (side >> from) & 1 != (side >> to) & 1;
+    match fault {
+        Fault::CutOneWay { from: a, to: b, link: l } => (a, b, l) == (from, to, link),
+        Fault::CutWay { from: a, to: b } => (a, b) == (from, to),
+        Fault::CutPair { a, b } | Fault::CutPairService { a, b } => (a, b) == (from, to) || (b, a) == (from, to),
+        Fault::CutLink { link: l } => l == link,
+        Fault::CutSender { host } => host == from,
+        Fault::CutReceiver { host } => host == to,
+        Fault::CutAllHeartbeats | Fault::CutEverything => true,
+        Fault::Partition { side } | Fault::PartitionService { side } => sides(side),
+        _ => false,
+    }
+}
+
+/// Whether two hosts do not reach each other's addresses.
+fn cuts_service(fault: Fault, one: usize, other: usize) -> bool {
+    match fault {
+        Fault::CutPairService { a, b } => (a, b) == (one, other) || (b, a) == (one, other),
+        Fault::PartitionService { side } => (side >> one) & 1 != (side >> other) & 1,
+        Fault::CutService | Fault::CutEverything => true,
+        _ => false,
     }
 }
 

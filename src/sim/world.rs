@@ -1,32 +1,37 @@
 //! Virtual time: what happens next, to whom, and what comes of it. It must not know what is right: the checkers do.
 
-use super::faults::{self, Planned};
-use super::host::{Host, JobEnd, Later};
+use super::faults::Planned;
+use super::host::{Host, JobEnd, Later, News};
 use super::network::Network;
+use super::plan::Plan;
 use super::random::Random;
-use super::scenario::{LINKS, NODES, Rough, Scenario};
+use super::scenario::{MOST_LINKS, MOST_NODES, Rough, Scenario};
 use super::timeline::Timeline;
 use super::watch::Watch;
 use super::{Ending, MS, Nanos, SECOND, Sabotage};
 use crate::cluster::{Action, Change, Event, Incarnation, OpId};
 use crate::config::model::{GroupId, LinkId};
 use crate::wire::{Message, codec};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-/// How often the world is looked at while it should rest.
-const LOOK: Nanos = 50 * MS;
 /// How often a daemon looks whether its addresses are there.
 const COMPARE: Nanos = 3 * SECOND;
 /// What a socket keeps for a daemon that does not read.
 const SOCKET_ROOM: usize = 200;
+/// Packets that are kept to be sent again some day.
+const RECORDED: usize = 400;
 
 /// A packet on its way.
 #[derive(Clone, Debug)]
 pub struct Packet {
-    pub bytes: Rc<Vec<u8>>,
+    pub from: usize,
+    /// As it is after having been bytes.
+    pub message: Message,
     pub sent: Nanos,
+    /// The digest of its sender's groups.
+    pub files: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -38,7 +43,7 @@ pub enum Happening {
     Deliver {
         to: usize,
         link: usize,
-        packet: Packet,
+        packet: Rc<Packet>,
     },
     /// The daemon decides on what it read.
     Decide {
@@ -49,7 +54,7 @@ pub enum Happening {
     Tell {
         host: usize,
         incarnation: Incarnation,
-        event: Event,
+        event: Box<Event>,
     },
     Job {
         host: usize,
@@ -62,7 +67,7 @@ pub enum Happening {
         host: usize,
         boot: u64,
         number: u64,
-        saved: crate::cluster::Saved,
+        saved: Box<crate::cluster::Saved>,
     },
     Boot {
         host: usize,
@@ -85,11 +90,40 @@ pub enum Happening {
         host: usize,
         boot: u64,
     },
-    Usurp,
+    Sabotage,
     Heal,
     Look,
     /// A daemon compares the host's addresses with what should be there, which it does now and then.
     Compare,
+}
+
+/// In the order of time, then of their making.
+#[derive(Debug)]
+struct Due {
+    at: Nanos,
+    number: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    /// The earliest is the greatest: it comes first from the heap.
+    fn cmp(&self, other: &Due) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
 }
 
 #[derive(Debug)]
@@ -101,64 +135,59 @@ pub struct World {
     pub network: Network,
     pub hosts: Vec<Host>,
     /// Which heartbeat links have carrier: `[host][link]`.
-    pub links: [[bool; LINKS]; NODES],
+    pub links: [[bool; MOST_LINKS]; MOST_NODES],
     /// When a daemon that ended is started again, and whether the host goes down with it.
-    pub again: [Option<(Nanos, bool)>; NODES],
-    pub recorded: Vec<(usize, usize, Packet)>,
+    pub again: [Option<(Nanos, bool)>; MOST_NODES],
+    /// A host that is not of this cluster answers for these groups' addresses.
+    pub foreign: Vec<u8>,
+    pub recorded: Vec<(usize, usize, Rc<Packet>)>,
     pub watch: Watch,
     pub timeline: Timeline,
     pub ending: Ending,
-    sabotage: Sabotage,
-    queue: BinaryHeap<Reverse<(Nanos, u64)>>,
-    happenings: BTreeMap<u64, Happening>,
+    pub sabotage: Sabotage,
+    queue: BinaryHeap<Due>,
     counter: u64,
-    written: [u64; NODES],
+    written: [u64; MOST_NODES],
+    /// What a step's events are told with, kept for its room.
+    pub reading: Vec<News>,
 }
 
 impl World {
-    pub fn new(seed: u64, sabotage: Sabotage, told: bool) -> World {
-        let mut random = Random::new(seed);
-        let scenario = Scenario::new(&mut random);
-        let hosts = scenario.configs.iter().map(|config| Host::new(config.clone(), &mut random));
-        let hosts: Vec<Host> = hosts.collect();
-        let plan = faults::plan(&mut random, &scenario);
+    pub fn new(plan: Plan, sabotage: Sabotage, told: bool) -> World {
+        let mut random = plan.random();
+        let Plan { scenario, faults, .. } = plan;
+        let hosts = (0..scenario.nodes)
+            .map(|host| Host::new(scenario.config(host), scenario.drift[host], &mut random))
+            .collect();
         let mut world = World {
             now: 0,
             rough: scenario.rough.clone(),
-            network: Network::new(),
+            network: Network::default(),
             hosts,
-            links: [[true; LINKS]; NODES],
-            again: [None; NODES],
+            links: [[true; MOST_LINKS]; MOST_NODES],
+            again: [None; MOST_NODES],
+            foreign: vec![0; scenario.groups.len()],
             recorded: Vec::new(),
-            watch: Watch::new(&scenario),
+            watch: Watch::new(&scenario, &faults),
             timeline: Timeline::new(told),
             ending: Ending::default(),
             sabotage,
             queue: BinaryHeap::new(),
-            happenings: BTreeMap::new(),
             counter: 0,
-            written: [0; NODES],
+            written: [0; MOST_NODES],
+            reading: Vec::new(),
             random,
             scenario,
         };
-        world.timeline.note(0, None, || format!("{:?} {:?}", world.scenario.configs[0].timing, world.rough));
-        for group in &world.scenario.configs[0].groups {
-            world.timeline.note(0, None, || {
-                let (members, nodes, back) = (group.members.len(), &group.nodes, group.failback);
-                format!(
-                    "{} addresses {} members {members} {nodes:?} failback {back:?}",
-                    group.name,
-                    group.addresses.len()
-                )
-            });
+        world.timeline.note(0, None, || format!("{:?} {:?}", world.scenario.timing, world.rough));
+        for (group, shape) in world.scenario.groups.iter().enumerate() {
+            world.timeline.note(0, None, || format!("group {group}: {shape:?}"));
         }
-        world.sabotage();
-        for host in 0..NODES {
-            let latest = *world.random.pick(&[MS, 50 * MS, 6 * SECOND]);
-            let at = world.random.below(latest);
-            world.at(at, Happening::Boot { host });
+        world.begin_sabotage();
+        for host in 0..world.scenario.nodes {
+            world.at(world.scenario.boots[host], Happening::Boot { host });
         }
-        for planned in plan {
+        for planned in faults {
             world.at(planned.at, Happening::Strike(planned));
         }
         world.at(world.scenario.heal, Happening::Heal);
@@ -167,43 +196,30 @@ impl World {
         world
     }
 
-    fn sabotage(&mut self) {
-        match self.sabotage {
-            Sabotage::None => {}
-            Sabotage::FalseStop => self.hosts.iter_mut().for_each(|host| host.lies = true),
-            Sabotage::Usurper => {
-                let at = self.random.between(5 * SECOND, 13 * SECOND);
-                self.at(at, Happening::Usurp);
-            }
-            Sabotage::Stall => self.hosts.iter_mut().for_each(|host| host.mute = true),
-        }
-    }
-
     pub fn run(mut self) -> Ending {
         while self.watch.violation.is_none() {
-            let Some(Reverse((at, key))) = self.queue.pop() else { break };
-            if at > self.scenario.end {
+            let Some(due) = self.queue.pop() else { break };
+            if due.at > self.scenario.end {
                 break;
             }
-            self.now = at;
-            let Some(happening) = self.happenings.remove(&key) else { continue };
-            self.happen(happening);
+            self.now = due.at;
+            self.happen(due.happening);
         }
         if self.watch.violation.is_none() {
             let span = self.scenario.end - self.scenario.settled;
             self.watch.violation = self.watch.settles.storms(self.now, span, self.scenario.keepalive()).err();
         }
+        self.ending.span = self.now;
         self.ending.violation = self.watch.violation.take();
         self.ending.two_owners = self.watch.one_owner.admitted;
         self.ending.longest_two_owners = self.watch.one_owner.longest;
-        self.ending.story = self.timeline.render();
+        self.ending.story = self.timeline.render(self.scenario.nodes);
         self.ending
     }
 
     pub fn at(&mut self, at: Nanos, happening: Happening) {
         self.counter += 1;
-        self.queue.push(Reverse((at, self.counter)));
-        self.happenings.insert(self.counter, happening);
+        self.queue.push(Due { at, number: self.counter, happening });
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -212,13 +228,13 @@ impl World {
                 let now = self.now;
                 let wakes = self.hosts[host].daemon.as_ref().is_some_and(|daemon| daemon.wake_at == Some(now));
                 if wakes && self.hosts[host].runs(now) {
-                    self.round(host, Vec::new());
+                    self.round(host, None);
                 }
             }
             Happening::Deliver { to, link, packet } => self.deliver(to, link, packet),
             Happening::Tell { host, incarnation, event } => {
                 if self.hosts[host].daemon.as_ref().is_some_and(|daemon| daemon.incarnation == incarnation) {
-                    self.tell(host, event);
+                    self.tell(host, *event);
                 }
             }
             Happening::Decide { host, incarnation } => self.decide_late(host, incarnation),
@@ -226,7 +242,7 @@ impl World {
             Happening::Written { host, boot, number, saved } => {
                 if self.hosts[host].powered && self.hosts[host].boot.0 == boot && number > self.written[host] {
                     self.written[host] = number;
-                    self.hosts[host].written(saved);
+                    self.hosts[host].written(*saved);
                 }
             }
             Happening::Boot { host } => self.boot(host),
@@ -248,16 +264,7 @@ impl World {
                     self.power_off(host);
                 }
             }
-            Happening::Usurp => {
-                let Some(owner) = (0..NODES).find(|host| self.hosts[*host].owns(0) && self.hosts[1 - *host].powered)
-                else {
-                    return self.at(self.now + SECOND / 10, Happening::Usurp);
-                };
-                let host = 1 - owner;
-                self.timeline.note(self.now, Some(host), || "SABOTAGE: takes the address".into());
-                self.hosts[host].usurp(self.now);
-                self.ownership(host);
-            }
+            Happening::Sabotage => self.commit_sabotage(),
             Happening::Heal => self.heal(),
             Happening::Compare => {
                 self.compare();
@@ -265,7 +272,8 @@ impl World {
             }
             Happening::Look => {
                 self.look();
-                self.at(self.now + LOOK, Happening::Look);
+                let again = (self.scenario.keepalive() / 2).max(50 * MS);
+                self.at(self.now + again, Happening::Look);
             }
         }
     }
@@ -278,6 +286,9 @@ impl World {
             let at = self.hosts[host].frozen_until + MS;
             return self.at(at, Happening::Job { host, boot, group, number, end });
         }
+        if end == JobEnd::Failed {
+            self.watch.moves.hindered(group);
+        }
         let later = self.hosts[host].job_ended(group, number, end);
         self.ownership(host);
         if let Some(later) = later {
@@ -287,37 +298,53 @@ impl World {
 
     /// An event reaches the daemon, or waits for it.
     pub fn tell(&mut self, host: usize, event: Event) {
-        let (runs, clock) = (self.hosts[host].runs(self.now), self.hosts[host].clock(self.now));
+        let runs = self.hosts[host].runs(self.now);
         let Some(daemon) = &mut self.hosts[host].daemon else { return };
         if runs {
-            self.round(host, vec![event]);
-        } else if !matches!(event, Event::Heartbeat { .. }) || daemon.inbox.len() < SOCKET_ROOM {
-            if matches!(event, Event::Heartbeat { .. }) {
-                daemon.unread_since.get_or_insert(clock);
-            }
-            daemon.inbox.push(event);
+            self.round(host, Some(News::Event(event)));
+        } else {
+            daemon.inbox.push(News::Event(event));
         }
     }
 
-    fn deliver(&mut self, to: usize, link: usize, packet: Packet) {
-        let host = &self.hosts[to];
+    fn deliver(&mut self, to: usize, link: usize, packet: Rc<Packet>) {
+        let host = &mut self.hosts[to];
         // A host that stands still hears nothing, nor does one without carrier.
-        if !host.powered || host.frozen_until > self.now || !self.links[to][link] || host.daemon.is_none() {
+        if !host.powered || host.frozen_until > self.now || !self.links[to][link] {
             return;
         }
-        let message = codec::decode(&packet.bytes).expect("what a heart sent can be decoded");
-        self.watch.arrived(to, &message, packet.sent);
-        self.tell(to, Event::Heartbeat { link: LinkId(link as u8), message });
+        let (runs, clock) = (host.runs(self.now), host.clock(self.now));
+        let Some(daemon) = &mut host.daemon else { return };
+        if runs {
+            if daemon.inbox.is_empty() && self.rough.stall == 0 && daemon.knows(&packet, clock) {
+                daemon.cluster.begin(clock);
+                daemon.cluster.hear(LinkId(link as u8), &packet.message);
+                return;
+            }
+            self.round(to, Some(News::Packet(LinkId(link as u8), packet)));
+        } else if daemon.packets < SOCKET_ROOM {
+            daemon.packets += 1;
+            daemon.unread_since.get_or_insert(clock);
+            daemon.inbox.push(News::Packet(LinkId(link as u8), packet));
+        }
     }
 
     pub fn act(&mut self, host: usize, action: Action) {
-        let (now, fails) = (self.now, self.random.permille(self.rough.fail / 4));
-        let answer = self.random.between(20_000, 200_000);
+        let trouble = self.hosts[host].trouble;
+        let failing = if trouble.fail > 0 { 200 } else { self.rough.fail / 4 };
+        let fails = self.random.permille(failing);
+        let now = self.now;
+        let answer = self.random.between(20_000, 200_000) * if trouble.slow > 0 { 10_000 } else { 1 };
         match action {
             Action::Send(message) => self.send(host, &message),
             Action::Report(change) => self.reported(host, change),
             Action::Exit => self.exited(host),
-            Action::Reply { answer, .. } => self.timeline.note(now, Some(host), || format!("answer: {answer:?}")),
+            Action::Reply { request, answer } => {
+                if self.sabotage != Sabotage::DeafOperator {
+                    self.watch.operations.answered(host, request);
+                }
+                self.timeline.note(now, Some(host), || format!("answer: {answer:?}"));
+            }
             Action::Announce { .. } => {}
             Action::Probe { group } => self.probe(host, group),
             Action::Save(saved) => {
@@ -330,29 +357,43 @@ impl World {
                 self.later(host, answer, later);
             }
             Action::Hold { op, group, grant, phase } => {
+                self.hindered(fails, group);
                 let later = self.hosts[host].hold(op, group, grant, phase, fails);
                 self.later(host, answer, later);
             }
             Action::Inspect { op, group } => {
+                // What is slow about it comes before the look: what changes after it is told after it.
                 let later = self.hosts[host].inspect(op, group, fails);
-                self.later(host, answer, later);
+                self.later(host, answer.min(MS / 5), later);
             }
             Action::AddAddresses { op, group } => {
                 self.timeline.note(now, Some(host), || format!("  add addresses of {}", group.0));
+                self.hindered(fails, group);
+                self.goes_on(host, usize::from(group.0));
                 let later = self.hosts[host].add_addresses(now, op, group, fails);
                 self.later(host, answer, later);
             }
             Action::RemoveAddresses { op, group } => {
                 self.timeline.note(now, Some(host), || format!("  remove addresses of {}", group.0));
+                self.hindered(fails, group);
                 let later = self.hosts[host].remove_addresses(op, group, fails);
                 self.later(host, answer, later);
             }
-            Action::StartMembers { op, group } => self.begin_job(host, op, group, true),
+            Action::StartMembers { op, group } => {
+                self.goes_on(host, usize::from(group.0));
+                self.begin_job(host, op, group, true);
+            }
             Action::StopMembers { op, group } => self.begin_job(host, op, group, false),
             Action::VerifyStopped { op, group } => {
                 let later = self.hosts[host].verify(op, group);
                 self.later(host, MS, later);
             }
+        }
+    }
+
+    fn hindered(&mut self, fails: bool, group: GroupId) {
+        if fails {
+            self.watch.moves.hindered(usize::from(group.0));
         }
     }
 
@@ -372,12 +413,12 @@ impl World {
             Later::Tell(event) => {
                 let Some(daemon) = &self.hosts[host].daemon else { return };
                 let incarnation = daemon.incarnation;
-                self.at(at, Happening::Tell { host, incarnation, event });
+                self.at(at, Happening::Tell { host, incarnation, event: Box::new(event) });
             }
             Later::Job { group, number, end } => self.at(at, Happening::Job { host, boot, group, number, end }),
             Later::Written(saved) => {
                 let number = self.counter;
-                self.at(at, Happening::Written { host, boot, number, saved });
+                self.at(at, Happening::Written { host, boot, number, saved: Box::new(saved) });
             }
         }
     }
@@ -387,36 +428,54 @@ impl World {
         if self.now >= self.scenario.settled {
             self.watch.settles.sent(from);
         }
-        let packet = Packet { bytes: Rc::new(codec::encode(message)), sent: self.now };
-        for link in 0..LINKS {
-            if !self.links[from][link] {
-                continue;
+        let message = codec::decode(&codec::encode(message)).expect("what a heart sent can be decoded");
+        let packet = Rc::new(Packet { from, message, sent: self.now, files: self.hosts[from].config.groups_digest });
+        for to in (0..self.scenario.nodes).filter(|to| *to != from) {
+            for link in 0..self.scenario.links {
+                if !self.links[from][link] {
+                    continue;
+                }
+                let ways = self.network.carry(&mut self.random, &self.rough, (from, to, link));
+                for way in ways.into_iter().flatten() {
+                    self.at(self.now + way, Happening::Deliver { to, link, packet: packet.clone() });
+                }
             }
-            for way in self.network.carry(&mut self.random, &self.rough, from, link) {
-                self.at(self.now + way, Happening::Deliver { to: 1 - from, link, packet: packet.clone() });
+            if self.random.permille(30) {
+                let place = self.recorded.len();
+                if place < RECORDED {
+                    self.recorded.push((to, 0, packet.clone()));
+                } else {
+                    self.recorded[self.random.below(RECORDED as u64) as usize] = (to, 0, packet.clone());
+                }
             }
-        }
-        if self.random.permille(30) {
-            self.recorded.push((1 - from, 0, packet));
         }
     }
 
-    /// The other host's kernel answers, if it has the address and the question reaches it.
+    /// The other hosts' kernels answer, if one has the address and the question reaches it.
     fn probe(&mut self, host: usize, group: GroupId) {
-        let other = &self.hosts[1 - host];
-        let Some(index) = other.real[usize::from(group.0)].addresses.iter().position(|here| *here) else { return };
-        if !other.powered || !self.arp_carries() {
-            return;
+        let index = usize::from(group.0);
+        for other in (0..self.scenario.nodes).filter(|other| *other != host) {
+            if self.arp_since(host, other).is_some() && self.hosts[other].answers(index, self.now) {
+                let here = self.hosts[other].real[index].addresses.iter().position(|here| *here).unwrap_or(0);
+                self.answer_probe(host, group, here, other as u8);
+            }
         }
+        if self.foreign[index] > 0 && self.hosts[host].carrier {
+            self.answer_probe(host, group, 0, 0xff);
+        }
+    }
+
+    fn answer_probe(&mut self, host: usize, group: GroupId, index: usize, last: u8) {
         let span = self.random.between(MS / 20, 3 * MS / 2);
-        let mac = [2, 0, 0, 0, 0, 1 - host as u8];
-        self.timeline.note(self.now, Some(host), || format!("  address {index} of {} is answered", group.0));
+        let mac = [2, 0, 0, 0, 0, last];
+        self.timeline.note(self.now, Some(host), || format!("  address {index} of {} is answered by {last}", group.0));
         self.later(host, span, Later::Tell(Event::ProbeAnswer { group, index, mac }));
     }
 
-    pub fn arp_carries(&self) -> bool {
-        self.network.arp_since().is_some()
-            && self.hosts.iter().all(|host| host.carrier && host.frozen_until <= self.now)
+    /// Since when two hosts' kernels would hear each other.
+    pub fn arp_since(&self, one: usize, other: usize) -> Option<Nanos> {
+        let there = |host: usize| self.hosts[host].carrier && self.hosts[host].frozen_until <= self.now;
+        self.network.arp_since(one, other).filter(|_| there(one) && there(other))
     }
 
     fn reported(&mut self, host: usize, change: Change) {

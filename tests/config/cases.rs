@@ -104,6 +104,9 @@ port = 694
 peers = { alpha = "172.16.2.75", beta = "172.16.2.76" }
 "#;
 
+const TOO_MANY_NODES: &str = r#"¦nodes = ["alpha", "beta", "n3", "n4", "n5", "n6", "n7", "n8", "n9", "n10", "n11", "n12", "n13", "n14", "n15", "n16", "n17",
+"n18", "n19", "n20", "n21", "n22", "n23", "n24", "n25", "n26", "n27", "n28", "n29", "n30", "n31", "n32", "n33"]"#;
+
 const NOT_BUILT: &str = "not built yet in this version";
 
 pub(crate) const CLUSTER_CASES: &[Case] = &[
@@ -145,14 +148,8 @@ pub(crate) const CLUSTER_CASES: &[Case] = &[
     case(CLUSTER, "[\"alpha\", \"beta\"]", "[\"alpha\", ¦\"Alpha\"]", "\"alpha\" is listed twice", "remove one"),
     case(CLUSTER, "[\"alpha\", \"beta\"]", "[\"alpha\", ¦\"be ta\"]", "other characters", "uname -n"),
     case(CLUSTER, "[\"alpha\", \"beta\"]", "[\"alpha\", ¦7]", "is a number", "string in quotes"),
-    case(
-        CLUSTER,
-        "nodes = [\"alpha\", \"beta\"]",
-        "¦nodes = [\"alpha\", \"beta\", \"gamma\"]",
-        NOT_BUILT,
-        "exactly two",
-    ),
-    case(CLUSTER, "nodes = [\"alpha\", \"beta\"]", "¦nodes = [\"alpha\"]", "cannot fail over", "exactly two"),
+    case(CLUSTER, "nodes = [\"alpha\", \"beta\"]", "¦nodes = [\"alpha\"]", "cannot fail over", "at least two"),
+    case(CLUSTER, "nodes = [\"alpha\", \"beta\"]", TOO_MANY_NODES, "33 nodes are more than 32", "at most 32"),
     case(CLUSTER, "[timing]", "¦witnesses = [\"gamma\"]\n[timing]", "witnesses", "remove it"),
     // timing
     case(CLUSTER, "\"100ms\"", "¦\"100 ms of time\"", "unknown unit \"of\"", "\"200ms\""),

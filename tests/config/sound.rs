@@ -172,6 +172,18 @@ fn an_address_without_dev_means_the_same_on_all_hosts_and_requires_no_interface_
 }
 
 #[test]
+fn more_than_two_nodes_are_taken_each_with_its_address_on_each_link() {
+    let tree = Tree::sound();
+    tree.replace(CLUSTER, "[\"alpha\", \"beta\"]", "[\"alpha\", \"beta\", \"gamma\"]");
+    tree.replace(CLUSTER, "beta = \"172.16.1.76\"", "beta = \"172.16.1.76\", gamma = \"172.16.1.77\"");
+    tree.replace(CLUSTER, "beta = \"172.16.2.76\"", "beta = \"172.16.2.76\", gamma = \"172.16.2.77\"");
+    let config = tree.loaded().config;
+    assert_eq!(config.nodes.len(), 3);
+    assert_eq!(config.links[1].peers().nth(2).expect("three").1.to_string(), "172.16.2.77");
+    assert_eq!(config.groups[1].nodes, [NodeId(0), NodeId(1)], "the group's own Nodes=");
+}
+
+#[test]
 fn a_reordered_list_of_nodes_changes_the_preference_and_nobodys_number() {
     let tree = Tree::sound();
     let before = tree.loaded().config;

@@ -1,6 +1,8 @@
 //! What must hold in every world, one file each. They see what really is, and must not know how the heart decides.
 
+pub mod moves;
 pub mod one_owner;
+pub mod operations;
 pub mod rules;
 pub mod settles;
 

@@ -3,7 +3,7 @@
 use super::Violation;
 use crate::cluster::{Grant, Record};
 use crate::sim::Nanos;
-use crate::sim::scenario::NODES;
+use crate::sim::scenario::MOST_NODES;
 use crate::wire::Role;
 
 const NAME: &str = "rules";
@@ -20,12 +20,12 @@ pub struct Said {
 
 #[derive(Debug)]
 pub struct Rules {
-    records: Vec<[Option<Record>; NODES]>,
+    records: Vec<[Option<Record>; MOST_NODES]>,
 }
 
 impl Rules {
     pub fn new(groups: usize) -> Rules {
-        Rules { records: vec![[None; NODES]; groups] }
+        Rules { records: vec![[None; MOST_NODES]; groups] }
     }
 
     /// With the power goes what was not on disk yet.
