@@ -84,7 +84,7 @@ impl BeatThread {
     }
 
     /// Until the heart is done, or the daemon is restarted. `first` is folded before anything is decided.
-    pub fn run(mut self, first: Option<Event>) {
+    pub fn run(mut self, first: Vec<Event>) {
         let watched = self.edges.config.groups.iter().flat_map(|group| &group.addresses);
         if let Err(error) = self.edges.arp.watch(watched) {
             let text =
@@ -92,9 +92,7 @@ impl BeatThread {
             self.edges.journal.note(crate::journal::Level::Error, text);
         }
         self.heart.begin(clock::now());
-        if let Some(event) = first {
-            self.heart.fold(event);
-        }
+        first.into_iter().for_each(|event| self.heart.fold(event));
         self.refresh_interfaces();
         loop {
             self.act();
@@ -330,11 +328,16 @@ impl BeatThread {
         for _ in 0..ROUNDS_MAX {
             let actions = self.heart.decide(clock::now());
             let changed = actions.iter().any(|action| !matches!(action, Action::Send(_) | Action::Probe { .. }));
+            let configured = actions.iter().any(|action| matches!(action, Action::Configure(_)));
             let ended: Vec<Event> = actions.into_iter().filter_map(|action| self.edges.perform(action)).collect();
             if changed {
                 self.tell_headline();
             }
-            if ended.is_empty() {
+            if configured {
+                // A group may need an interface that none needed before.
+                self.refresh_interfaces();
+            }
+            if ended.is_empty() && !configured {
                 return;
             }
             for event in ended {

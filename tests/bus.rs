@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// A bus that lets anybody do anything; ends with the test.
 struct Bus {
@@ -88,6 +88,7 @@ fn status(attention: &[&str]) -> Status {
         nodes: vec![],
         links: vec![],
         groups: vec![],
+        rollout: vec![],
         attention: attention.iter().map(|line| line.to_string()).collect(),
     }
 }
@@ -125,7 +126,7 @@ async fn answers_refusals_and_failures_reach_the_shell_with_their_exit_codes() {
 
     let (asks, questions) = mpsc::channel(1);
     let server = zbus::connection::Builder::address(bus.address.as_str());
-    let served = serve_on(server, Arc::new(config()), asks).await.expect("the name is free");
+    let served = serve_on(server, watch::channel(Arc::new(config())).1, asks).await.expect("the name is free");
     tokio::spawn(answer(questions));
 
     let troubled = seen(&bus.hafailoverctl(&["status"]).await);

@@ -131,6 +131,7 @@ pub(super) mod tests {
             ],
             links: vec![link("hb0", true, vec![heard]), link("hb1", false, vec![silent])],
             groups: vec![group],
+            rollout: vec![],
             attention: vec!["beta has another configuration".into()],
         }
     }

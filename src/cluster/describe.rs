@@ -50,14 +50,15 @@ impl Cluster {
             state: self.node_state().into(),
             nodes: config.node_ids().map(|node| self.node_status(node)).collect(),
             links: config.link_ids().map(|link| self.link_status(link)).collect(),
-            groups: config.group_ids().map(|group| self.group_status(group)).collect(),
+            groups: config.live_groups().map(|group| self.group_status(group)).collect(),
             attention: self.attention(),
+            rollout: self.rollout_status(),
         }
     }
 
     /// Who owns what, in one line.
     pub fn headline(&self) -> String {
-        let groups = self.config.group_ids().map(|id| {
+        let groups = self.config.live_groups().map(|id| {
             let name = &self.config.group(id).name;
             match self.owner(id) {
                 Some(owner) => format!("{name} on {}", self.config.node(owner).name),
@@ -188,6 +189,7 @@ impl Cluster {
             reasons.push(format!("{} ({state}) {fitness}{own}", name(*node)));
         }
         reasons.extend(self.cause(id));
+        reasons.extend(self.pending_reasons(id));
         reasons.push(self.conclusion(id));
         reasons
     }
@@ -276,10 +278,11 @@ impl Cluster {
         if let Some(what) = &self.pending {
             lines.push(format!("configuration on disk differs from the running one: {what}"));
         }
+        lines.extend(self.pending_lines());
         if !self.host_answers {
             lines.push("the part of the daemon that speaks to systemd does not answer".into());
         }
-        for group in &self.groups {
+        for group in self.config.live_groups().map(|id| self.group(id)) {
             let name = &self.config.group(group.id).name;
             let owner = self.owner(group.id);
             if let Some(reason) = &group.blocked {

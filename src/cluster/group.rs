@@ -181,7 +181,7 @@ impl Cluster {
             group.target = None;
             return;
         }
-        if self.put_back(op, &outcome) {
+        if self.put_back(op, &outcome) || self.altered(op, &outcome) || self.noted(op, &outcome) {
             return;
         }
         // A late or repeated answer finds nobody waiting for it.
@@ -348,6 +348,9 @@ impl Cluster {
     }
 
     pub(super) fn member_down(&mut self, id: GroupId, unit: String, reason: String) {
+        if self.is_leaving_group(id, &unit) {
+            return;
+        }
         // While starting, the start itself finds out, until it is over; while stopping it is meant.
         if !matches!(
             self.group(id).phase,

@@ -5,9 +5,10 @@
 //!
 //! Effects follow from desired against actual, computed afresh in every round; none hangs on a transition. Order of the parts:
 //! `view` (what was heard) → `placement` (who should own) → `takeover` (may this node?) → `step` (what next) → `group`,
-//! `stop`, `upkeep` (how). Beside them: `learn` (what peers know), `say` (what they are told), `command` (operators), `describe` (why).
+//! `stop`, `upkeep` (how), `rollout` and `alter` (by which configuration). Beside them: `learn` (what peers know), `say` (what they are told), `command` (operators), `describe` and `pending` (why).
 
 pub mod action;
+mod alter;
 mod command;
 mod describe;
 pub mod event;
@@ -15,8 +16,10 @@ pub mod grant;
 mod group;
 mod learn;
 mod nominate;
+mod pending;
 pub mod placement;
 pub mod report;
+mod rollout;
 mod say;
 pub mod status;
 mod step;
@@ -39,6 +42,7 @@ use crate::config::model::{Config, GroupId, LinkId, NodeId};
 use crate::wire::Message;
 use command::Waiting;
 use group::Group;
+use rollout::Rollout;
 use say::Said;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,6 +100,7 @@ pub struct Cluster {
     leave_waited: bool,
     host_answers: bool,
     pending: Option<String>,
+    rollout: Rollout,
     view: View,
     groups: Vec<Group>,
     timers: Timers,
@@ -152,6 +157,7 @@ impl Cluster {
             leave_waited: false,
             host_answers: true,
             pending: None,
+            rollout: Rollout::new(&config, saved),
             view: View::new(&config, now),
             groups: groups.collect(),
             timers: Timers::default(),
@@ -269,6 +275,7 @@ impl Cluster {
                     self.pending = what;
                 }
             }
+            Event::Files { groups, request } => self.read_files(groups, request),
             Event::Command { request, command } => self.command(request, command),
             Event::Finished { op, outcome } => self.finished(op, outcome),
         }
@@ -328,10 +335,11 @@ impl Cluster {
             self.report(change);
         }
         self.join();
-        for id in self.config.clone().group_ids() {
+        for id in self.config.clone().live_groups() {
             self.probe(id);
             self.step(id);
         }
+        self.roll_out();
         self.answer_waiting();
         self.depart();
         self.say();
@@ -370,6 +378,7 @@ impl Cluster {
             // They only bring about a round.
             Timer::StartAgain(_) | Timer::Probe(_) | Timer::ProbeAnswer(_) | Timer::PassAgain(_) | Timer::LeaveOver => {
             }
+            Timer::AlterAgain(_) | Timer::NoteAgain | Timer::ReloadAnswer => {}
         }
     }
 
@@ -448,5 +457,7 @@ mod exchange_tests;
 mod heart_tests;
 #[cfg(test)]
 mod owner_tests;
+#[cfg(test)]
+mod rollout_tests;
 #[cfg(test)]
 mod testing;

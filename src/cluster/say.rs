@@ -119,7 +119,7 @@ impl Cluster {
     fn acknowledged(&self) -> bool {
         self.view.peers.iter().all(|(node, peer)| {
             matches!(peer.state, PeerState::Lost | PeerState::Left)
-                || self.groups.iter().all(|group| {
+                || self.groups.iter().filter(|group| !self.config.group(group.id).is_gone()).all(|group| {
                     let Some(mine) = group.record.filter(|record| record.grant.node == self.config.me) else {
                         return true;
                     };
@@ -179,7 +179,7 @@ impl Cluster {
             record,
             order: group.order,
             config: self.config.group(id).digest,
-            pending: None,
+            pending: self.pending_digest(id),
             wish: None,
             parked: false,
         }
@@ -190,7 +190,7 @@ impl Cluster {
             let name = self.config.group(group.id).name.clone();
             (name, SavedGroup { record: group.record, order: group.order })
         });
-        Saved { groups: groups.collect() }
+        Saved { groups: groups.chain(self.remembered()).collect() }
     }
 }
 

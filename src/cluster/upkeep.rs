@@ -54,7 +54,7 @@ impl Cluster {
     pub(super) fn address_lost(&mut self, id: GroupId, index: usize) {
         // Putting it back announces it: not before a node that slept has listened, nor where it is beaten.
         let beaten = self.group(id).claim().is_some_and(|grant| self.beaten(id, &grant));
-        if self.has_its_addresses(id) && !self.asleep && !beaten {
+        if self.has_its_addresses(id) && !self.asleep && !beaten && !self.is_going(id, index) {
             self.repair(id, index);
         }
     }
@@ -82,16 +82,20 @@ impl Cluster {
         if !self.has_its_addresses(id) {
             return true;
         }
+        let added = self.is_added(id, index);
         let group = self.group_mut(id);
         let change = match outcome {
             Outcome::Failed(reason) | Outcome::Refused(reason) | Outcome::Unknown(reason) => {
                 let known = group.missing.insert(index, reason.clone()).is_some();
                 let reason = reason.clone();
-                (!known).then_some(Change::AddressNotRepaired { group: id, index, reason })
+                (!known).then_some(match added {
+                    true => Change::GroupNotChanged { group: id, reason },
+                    false => Change::AddressNotRepaired { group: id, index, reason },
+                })
             }
             Outcome::Done | Outcome::Inspected(_) => {
                 group.missing.remove(&index);
-                Some(Change::AddressRepaired { group: id, index })
+                (!added).then_some(Change::AddressRepaired { group: id, index })
             }
         };
         if let Some(change) = change {

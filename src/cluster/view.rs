@@ -13,6 +13,8 @@ use crate::wire::{Echo, GroupSays, Message, Role};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod agree;
+
 /// Incarnations of a peer that are echoed without having echoed us.
 const CANDIDATES_MAX: usize = 2;
 /// Most echoes in a message, so that every kind of message fits: each peer's, then candidates.
@@ -50,6 +52,8 @@ pub struct PeerGroup {
     pub order: Order,
     /// Digest of the configuration that it runs by; 0: none.
     pub config: u32,
+    /// Digest of what its files say, where that differs; 0: nothing.
+    pub pending: Option<u32>,
 }
 
 impl PeerGroup {
@@ -61,6 +65,7 @@ impl PeerGroup {
         record: None,
         order: Order { version: 0, stopped: false },
         config: 0,
+        pending: None,
     };
 
     fn new(config: &Config, peer: NodeId, says: &GroupSays) -> PeerGroup {
@@ -81,6 +86,7 @@ impl PeerGroup {
             record: record.filter(|record| record.grant.epoch > Epoch(0)),
             order: says.order,
             config: says.config,
+            pending: says.pending,
         }
     }
 }
@@ -185,6 +191,8 @@ pub struct View {
     pub links: BTreeMap<LinkId, bool>,
     /// Carrier of the service interfaces. One that was never reported has none.
     pub interfaces: BTreeMap<String, bool>,
+    /// What this node's own files say of groups that run otherwise.
+    pending: BTreeMap<GroupId, u32>,
 }
 
 impl View {
@@ -212,6 +220,7 @@ impl View {
             peers: config.peers().map(|node| (node, peer())).collect(),
             links: config.link_ids().map(|link| (link, false)).collect(),
             interfaces: BTreeMap::new(),
+            pending: BTreeMap::new(),
         }
     }
 
@@ -302,7 +311,15 @@ impl View {
             }
         }
         if let Heard::News(_) = heard {
-            peer.take(now, node, config, message, changes);
+            if peer.take(now, node, config, message, changes) {
+                peer.compare_files(
+                    node,
+                    config,
+                    &self.pending,
+                    message.cluster_digest == config.cluster_digest,
+                    changes,
+                );
+            }
             return Heard::News(node);
         }
         heard
@@ -440,8 +457,8 @@ impl Peer {
         self.last_heard.max(self.last_copy).max(woke) + self.lateness
     }
 
-    /// Takes over what a new message says.
-    fn take(&mut self, now: Time, node: NodeId, config: &Config, message: &Message, changes: &mut Vec<Change>) {
+    /// Takes over what a new message says. Answers whether its files may say something else now.
+    fn take(&mut self, now: Time, node: NodeId, config: &Config, message: &Message, changes: &mut Vec<Change>) -> bool {
         let silence = now.since(self.last_heard);
         let restarted = self.restarted;
         match (self.state, message.flags.left) {
@@ -460,7 +477,7 @@ impl Peer {
         self.leaving = message.flags.leaving;
         self.standby = message.flags.standby;
         self.maintenance = message.maintenance;
-        let Some(current) = &mut self.current else { return };
+        let Some(current) = &mut self.current else { return false };
         current.said.take(message);
         for says in &message.groups {
             let Some(group) = config.group_by_tag(says.group) else { continue };
@@ -468,29 +485,7 @@ impl Peer {
         }
         // At rest nothing of it changes.
         let changed = restarted || self.agrees.is_none() || !message.groups.is_empty();
-        if current.said.whole && changed {
-            self.note_digests(node, config, message, changes);
-        }
-    }
-
-    /// Whether both run by the same configuration.
-    fn note_digests(&mut self, node: NodeId, config: &Config, message: &Message, changes: &mut Vec<Change>) {
-        let Some(current) = &self.current else { return };
-        let theirs = current.said.groups.values().filter(|says| says.config != 0);
-        let same = |id| self.groups.get(&id).is_some_and(|says| says.config == config.group(id).digest);
-        let groups = config.group_ids().all(same) && theirs.count() == config.groups.len();
-        let agrees = (message.cluster_digest == config.cluster_digest, groups);
-        if self.agrees == Some(agrees) {
-            return;
-        }
-        match (agrees, self.agrees) {
-            ((true, true), Some(_)) => changes.push(Change::ConfigAgrees { node }),
-            ((true, true), None) => {}
-            ((cluster, groups), _) => {
-                changes.push(Change::ConfigDiffers { node, cluster: !cluster, groups: !groups });
-            }
-        }
-        self.agrees = Some(agrees);
+        current.said.whole && changed
     }
 }
 

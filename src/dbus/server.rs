@@ -8,7 +8,7 @@ use crate::host::questions::Question;
 use crate::journal::{JournalHandle, Level};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 /// A status is read off, no more.
@@ -20,7 +20,8 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(2);
 
 struct Manager {
-    config: Arc<Config>,
+    /// What runs now.
+    config: watch::Receiver<Arc<Config>>,
     questions: mpsc::Sender<Question>,
 }
 
@@ -40,7 +41,11 @@ enum Error {
 }
 
 /// Serves as long as it is not aborted; takes the name again when the bus was away.
-pub async fn keep_serving(config: Arc<Config>, questions: mpsc::Sender<Question>, journal: JournalHandle) {
+pub async fn keep_serving(
+    config: watch::Receiver<Arc<Config>>,
+    questions: mpsc::Sender<Question>,
+    journal: JournalHandle,
+) {
     let mut complained = false;
     loop {
         let bus = zbus::connection::Builder::system();
@@ -64,7 +69,7 @@ pub async fn keep_serving(config: Arc<Config>, questions: mpsc::Sender<Question>
 /// Serves on one connection, as long as that lives.
 pub async fn serve_on(
     bus: zbus::connection::Builder<'_>,
-    config: Arc<Config>,
+    config: watch::Receiver<Arc<Config>>,
     questions: mpsc::Sender<Question>,
 ) -> zbus::Result<zbus::Connection> {
     bus.serve_at(PATH, Manager { config, questions }).name(NAME).build().await
@@ -115,7 +120,7 @@ impl Manager {
 
     async fn command(&self, command: Command) -> Result<String, Error> {
         let longest = |time: fn(&crate::config::model::GroupConfig) -> Duration| {
-            self.config.groups.iter().map(time).max().unwrap_or_default()
+            self.config.borrow().groups.iter().map(time).max().unwrap_or_default()
         };
         let patience = COMMAND_PATIENCE + longest(|group| group.timeout_start) + longest(|group| group.timeout_stop);
         self.ask(patience, |answer| Question::Command(command, answer)).await.and_then(reply)
@@ -141,15 +146,17 @@ impl Manager {
     }
 
     fn group(&self, name: &str) -> Result<GroupId, Error> {
-        self.config.find_group(name).ok_or_else(|| {
-            Error::UnknownGroup(unknown("group", name, self.config.groups.iter().map(|group| &group.name)))
+        let config = self.config.borrow();
+        config.find_group(name).ok_or_else(|| {
+            Error::UnknownGroup(unknown("group", name, config.live_groups().map(|id| &config.group(id).name)))
         })
     }
 
     fn node(&self, name: &str) -> Result<NodeId, Error> {
-        self.config
+        let config = self.config.borrow();
+        config
             .find_node(name)
-            .ok_or_else(|| Error::UnknownNode(unknown("node", name, self.config.nodes.iter().map(|node| &node.name))))
+            .ok_or_else(|| Error::UnknownNode(unknown("node", name, config.nodes.iter().map(|node| &node.name))))
     }
 }
 
@@ -180,7 +187,8 @@ mod tests {
 
     fn manager() -> (Manager, mpsc::Receiver<Question>) {
         let (questions, asked) = mpsc::channel(1);
-        (Manager { config: Arc::new(config(&["alpha", "beta"])), questions }, asked)
+        let (_, config) = watch::channel(Arc::new(config(&["alpha", "beta"])));
+        (Manager { config, questions }, asked)
     }
 
     #[test]

@@ -65,6 +65,10 @@ fn every_change() -> Vec<Change> {
         Change::GuardBack { group },
         Change::HostStopping,
         Change::Leaving,
+        Change::GroupPending { group },
+        Change::GroupConfigured { group },
+        Change::GroupDropped { group },
+        Change::GroupNotChanged { group, reason: reason() },
     ]
 }
 
@@ -82,6 +86,7 @@ fn listed(change: &Change) -> bool {
         StopUnconfirmed { .. } | TwoOwners { .. } | TwoOwnersOver { .. } | AddressRepaired { .. } => true,
         MemberDown { .. } | OrderStop { .. } | OrderStart { .. } | GuardFault { .. } | GuardBack { .. } => true,
         AddressNotRepaired { .. } | GroupRenewed { .. } | HostStopping | Leaving => true,
+        GroupPending { .. } | GroupConfigured { .. } | GroupDropped { .. } | GroupNotChanged { .. } => true,
     }
 }
 
@@ -98,7 +103,7 @@ fn every_change_has_a_text_and_a_message_id_of_its_own() {
         assert!(texts.insert(entry.text.clone()), "{change:?}: the same text as another");
         assert!(!entry.text.contains('\n'));
     }
-    assert_eq!(texts.len(), 44);
+    assert_eq!(texts.len(), 48);
 }
 
 #[test]

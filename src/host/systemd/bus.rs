@@ -342,6 +342,11 @@ impl Systemd {
         Ok(String::try_from(value).unwrap_or_default())
     }
 
+    /// Runs the generators and reads all units anew; ends when that is over. What follows from it comes as a signal.
+    pub async fn reload(&self) -> Result<(), BusError> {
+        self.call(MANAGER_PATH, MANAGER, "Reload", &()).await
+    }
+
     /// Ends when systemd answers: a reload that was under way is over then.
     pub async fn answer(&self) -> Result<(), BusError> {
         self.system_state().await.map(drop)

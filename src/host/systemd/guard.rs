@@ -3,6 +3,7 @@
 
 use super::bus::{BusError, Systemd, UNIT, UnitState};
 use super::generator;
+use crate::config::model::{Config, GroupConfig};
 use crate::config::{self, Paths};
 use std::path::Path;
 
@@ -14,38 +15,70 @@ type Assert = (String, bool, bool, String, i32);
 pub struct Digests {
     written: String,
     expected: String,
+    /// What of that the files ask for.
+    files: Vec<String>,
     paths: Paths,
+}
+
+impl Digests {
+    /// systemd has not read the groups' files as they are.
+    pub fn lacks_files(&self) -> bool {
+        let has = |line: &String| {
+            let form = |line: &str| line.split_once(' ').map(|(_, form)| form.to_owned());
+            self.written.lines().any(|written| form(written) == form(line))
+        };
+        !self.files.iter().all(has)
+    }
+
+    /// The targets do not go by what runs.
+    pub fn is_stale(&self, running: &Config) -> bool {
+        let live = || running.live_groups().map(|id| running.group(id));
+        let other = |group: &GroupConfig| {
+            generator::says(&self.written, &group.name, &group.members) != generator::Loaded::Ordered
+        };
+        let expected: Vec<&str> = generator::ordered(&self.expected).collect();
+        let gone = generator::ordered(&self.written).any(|name| !expected.contains(&name));
+        live().any(other) || gone
+    }
+
+    /// Names this state of things, to be compared with another.
+    pub fn written(&self) -> &str {
+        &self.written
+    }
 }
 
 /// Reads the group's files: some dozens of them, so not on a thread that must answer.
 pub async fn digests(paths: Paths) -> Digests {
-    let nothing = Digests { written: String::new(), expected: String::new(), paths: paths.clone() };
-    let read = move || Digests {
-        written: std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned(),
+    let (written, expected, files) = (String::new(), String::new(), Vec::new());
+    let nothing = Digests { written, expected, files, paths: paths.clone() };
+    let read = move || {
+        let written = std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned();
         // A host without a name has no configuration either.
-        expected: generator::render(&paths, &config::hostname().unwrap_or_default()).digest,
-        paths,
+        let now = generator::render(&paths, &config::hostname().unwrap_or_default());
+        Digests { written, expected: now.digest, files: now.files_digest, paths }
     };
     tokio::task::spawn_blocking(read).await.unwrap_or(nothing)
 }
 
-/// What is wrong with the guards of a group, as one sentence with the remedy. `units`: the target and the members.
+/// What is wrong with the guards of a group in one form, as one sentence with the remedy.
 pub async fn fault(
     systemd: &Systemd,
-    units: &[String],
+    group: &GroupConfig,
     grant: &Path,
     digests: &Digests,
 ) -> Result<Option<String>, BusError> {
-    if digest_fault(&digests.written, &digests.expected).is_some() {
+    if digest_fault(&digests.written, group).is_some() {
         // A reload empties the generators' directory first and answers nobody until its end: no digest is no fault
         // before that.
         systemd.answer().await?;
         let now = self::digests(digests.paths.clone()).await;
-        if let Some(fault) = digest_fault(&now.written, &now.expected) {
+        if let Some(fault) = digest_fault(&now.written, group) {
             return Ok(Some(fault));
         }
     }
-    for state in systemd.list(units).await? {
+    let mut units = vec![group.target()];
+    units.extend(group.members.iter().cloned());
+    for state in systemd.list(&units).await? {
         if let Some(fault) = load_fault(&state) {
             return Ok(Some(fault));
         }
@@ -58,7 +91,7 @@ pub async fn fault(
     Ok(None)
 }
 
-fn digest_fault(written: &str, expected: &str) -> Option<String> {
+fn digest_fault(written: &str, group: &GroupConfig) -> Option<String> {
     if written.is_empty() {
         return Some(
             "systemd has not run hafailover's generator: run `systemctl daemon-reload`; if that does not help, see \
@@ -66,9 +99,8 @@ fn digest_fault(written: &str, expected: &str) -> Option<String> {
                 .into(),
         );
     }
-    (written != expected).then(|| {
-        "the group's files were changed and systemd has not read them yet: run `systemctl daemon-reload`".into()
-    })
+    (generator::says(written, &group.name, &group.members) == generator::Loaded::Neither)
+        .then(|| "systemd has not loaded the guards of its members yet: run `systemctl daemon-reload`".into())
 }
 
 fn load_fault(state: &UnitState) -> Option<String> {
@@ -122,9 +154,9 @@ mod tests {
 
     #[test]
     fn each_fault_names_its_remedy() {
-        assert_eq!(digest_fault("abc", "abc"), None);
-        assert!(digest_fault("abc", "abd").unwrap().contains("daemon-reload"));
-        assert!(digest_fault("", "abd").unwrap().contains("hafailover-generator"));
+        let config = crate::host::held::tests::config(&["alpha"]);
+        assert!(digest_fault("order \"db\" abd", &config.groups[0]).unwrap().contains("daemon-reload"));
+        assert!(digest_fault("", &config.groups[0]).unwrap().contains("hafailover-generator"));
         let unit = |load: &str| UnitState {
             name: "nginx.service".into(),
             load: load.into(),
