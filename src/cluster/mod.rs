@@ -335,11 +335,12 @@ impl Cluster {
             self.report(change);
         }
         self.join();
+        // Before the steps: where all nodes agree, nothing is started only to be changed.
+        self.roll_out();
         for id in self.config.clone().live_groups() {
             self.probe(id);
             self.step(id);
         }
-        self.roll_out();
         self.answer_waiting();
         self.depart();
         self.say();

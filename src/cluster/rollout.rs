@@ -176,11 +176,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// An owner that died in the middle of a roll-out is followed by the old rules. Where those lead nowhere the new ones may.
+    /// An owner that died in the middle of a roll-out, unheard since, is followed by the old rules. Where those lead nowhere the new
+    /// ones may.
     fn takeover_due(&self, id: GroupId, to: &GroupConfig) -> bool {
         let group = self.group(id);
         let wanted = !to.is_gone() && !self.config.group(id).is_gone() && !group.order.stopped;
-        wanted && self.owner(id).is_none() && group.blocked.is_none() && group.desired.is_some()
+        let unheard = self.view.peers.values().any(|peer| !peer.state.heard());
+        wanted && unheard && self.owner(id).is_none() && group.blocked.is_none() && self.desired(id).is_some()
     }
 
     /// It is gone from the files of every node that is heard: it runs nowhere any more.

@@ -34,8 +34,7 @@ struct Nodes {
 }
 
 impl Nodes {
-    /// Both have joined, and alpha runs the group.
-    fn new(runs: &GroupConfig) -> Nodes {
+    fn off(runs: &GroupConfig) -> Nodes {
         let heart = |me: NodeId| {
             let identity = Identity { incarnation: Incarnation(u64::from(me.0) + 1), boot: BootId(7) };
             let config = Config { groups: vec![runs.clone()], ..config(me) };
@@ -47,7 +46,12 @@ impl Nodes {
             heart
         };
         let hearts = vec![heart(ALPHA), heart(BETA)];
-        let mut nodes = Nodes { hearts, dead: [false; 2], did: Vec::new(), ends: |_| None, now: 0 };
+        Nodes { hearts, dead: [false; 2], did: Vec::new(), ends: |_| None, now: 0 }
+    }
+
+    /// Both have joined, and alpha runs the group.
+    fn new(runs: &GroupConfig) -> Nodes {
+        let mut nodes = Nodes::off(runs);
         nodes.run(2000);
         for node in [A, B] {
             nodes.files(node, std::slice::from_ref(runs));
@@ -55,6 +59,16 @@ impl Nodes {
         nodes.run(500);
         assert_eq!((nodes.role(A), nodes.role(B)), (Role::Running, Role::Idle));
         nodes.did.clear();
+        nodes
+    }
+
+    /// Both start together by what they adopted, with files that changed while they were off.
+    fn booted(adopted: &GroupConfig, files: &GroupConfig) -> Nodes {
+        let mut nodes = Nodes::off(adopted);
+        for node in [A, B] {
+            nodes.files(node, std::slice::from_ref(files));
+        }
+        nodes.run(2000);
         nodes
     }
 
@@ -368,4 +382,14 @@ fn a_group_whose_new_nodes_leave_its_owner_out_is_moved() {
     }
     nodes.run(2000);
     assert_eq!((nodes.role(A), nodes.role(B)), (Role::Idle, Role::Running));
+}
+
+#[test]
+fn what_changed_while_all_were_off_is_adopted_before_it_starts() {
+    let nodes = Nodes::booted(&version(1, &[77], &[]), &version(2, &[78], &[]));
+    assert_eq!((nodes.role(A), nodes.runs(A).digest, nodes.runs(B).digest), (Role::Running, 2, 2));
+    let configured = nodes.place(A, |action| matches!(action, Action::Configure(_)));
+    let starting = nodes.place(A, |action| matches!(action, Action::Report(Change::GroupStarting { .. })));
+    assert!(configured.is_some() && configured < starting, "{configured:?} {starting:?}");
+    assert!(nodes.place(A, |action| matches!(action, Action::DropAddresses { .. })).is_none());
 }

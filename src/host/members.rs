@@ -297,6 +297,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn members_that_go_are_watched_no_more_and_the_others_are() {
+        let places = TempPlaces::new("members-drop");
+        let (mut members, mut tasks, inbox) = members(&places);
+        let (gone, left) = members.units(GROUP).split(&["db.service".to_owned()]);
+        assert_eq!((gone.names(), gone.has_members()), (&["db.service".to_owned()][..], true));
+        assert_eq!((left.names(), left.has_members()), (&["hafailover-group@db.target".to_owned()][..], false));
+        members.drop(&mut tasks, OpId(1), GROUP, &["db.service".to_owned()]);
+        assert!(members.watches.is_empty(), "what does not run is not watched");
+        members.watch(GROUP);
+        let before = members.watches[&GROUP].clone();
+        members.drop(&mut tasks, OpId(2), GROUP, &["db.service".to_owned()]);
+        tokio::task::yield_now().await;
+        assert!(before.is_finished() && !members.watches[&GROUP].is_finished());
+        assert_eq!(told(&inbox), Vec::<String>::new());
+    }
+
+    #[tokio::test]
     async fn a_members_own_restart_is_waited_for_as_long_as_a_start_may_take() {
         let places = TempPlaces::new("members-settling");
         let (mut members, mut tasks, inbox) = members(&places);

@@ -18,9 +18,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// The units of one group.
 #[derive(Clone, Debug)]
 pub struct Units {
-    /// The target, then the members in start order. Of a part of a group: only members.
+    /// The target, if it is not a part of a group; then, from `first` on, the members in start order.
     names: Vec<String>,
-    /// Where the members begin.
     first: usize,
     /// Members of other groups, which ours may set going and must never stop.
     others: BTreeSet<String>,
@@ -76,12 +75,10 @@ impl Units {
         Units { names, first: 1, others, timeout_start: group.timeout_start, timeout_stop: group.timeout_stop }
     }
 
-    /// These members by themselves, and the group without them.
+    /// These members by themselves, and the group without them. What goes must take nobody along that stays.
     pub fn split(self, members: &[String]) -> (Units, Units) {
         let (part, rest): (Vec<_>, Vec<_>) = self.names.iter().cloned().partition(|name| members.contains(name));
-        // What goes must take nobody along that stays.
-        let mut others = self.others.clone();
-        others.extend(rest.iter().cloned());
+        let others = self.others.iter().chain(&rest).cloned().collect();
         (Units { names: part, first: 0, others, ..self.clone() }, Units { names: rest, ..self })
     }
 
@@ -259,10 +256,7 @@ impl Units {
 
     /// `Done` if nothing of the group runs at this moment.
     pub async fn verify_stopped(&self, systemd: &Systemd) -> Outcome {
-        let check = async {
-            let states = self.look(systemd).await?;
-            self.not_stopped(systemd, &states).await
-        };
+        let check = async { self.not_stopped(systemd, &self.look(systemd).await?).await };
         match check.await {
             Ok(None) => Outcome::Done,
             Ok(Some(reason)) => Outcome::Failed(reason),

@@ -12,6 +12,7 @@ mod mistakes;
 mod moves;
 mod packets;
 mod power;
+mod rollout;
 mod steps;
 
 use crate::pair::Lab;
@@ -68,6 +69,8 @@ pub fn rows() -> Vec<Row> {
         mistakes::row19_member_cannot_start,
         mistakes::row20_reload_refused,
         calm::row21_small,
+        rollout::row35_rollout,
+        rollout::row35_reloads,
     ]);
     rows
 }
