@@ -25,6 +25,8 @@ const PLACES_MAX: usize = 4096;
 pub(super) struct Rollout {
     /// What the files say, by name. Nothing: they have mistakes, and what they meant is not known.
     files: Option<BTreeMap<String, GroupConfig>>,
+    /// Where that differs from what runs: at rest nothing.
+    pending: BTreeMap<GroupId, GroupConfig>,
     /// What is remembered of groups that are in no adopted configuration.
     memory: Saved,
     /// Changes under way on groups that run here.
@@ -106,18 +108,24 @@ impl Cluster {
     }
 
     fn renew_view(&mut self) {
+        self.rollout.pending =
+            self.config.group_ids().filter_map(|id| Some((id, self.differs_from_files(id)?))).collect();
         let mut changes = Vec::new();
         let pending = self.config.group_ids().filter_map(|id| Some((id, self.pending_digest(id)?))).collect();
         self.view.reconfigure(&self.config, pending, &mut changes);
         changes.into_iter().for_each(|change| self.report(change));
     }
 
-    /// What the group is to become, where that differs from what runs.
-    pub(super) fn pending(&self, id: GroupId) -> Option<GroupConfig> {
+    fn differs_from_files(&self, id: GroupId) -> Option<GroupConfig> {
         let files = self.rollout.files.as_ref()?;
         let runs = self.config.group(id);
         let to = files.get(&runs.name).cloned().unwrap_or_else(|| GroupConfig::gone(&runs.name, runs.tag));
         (to != *runs).then_some(to)
+    }
+
+    /// What the group is to become, where that differs from what runs.
+    pub(super) fn pending(&self, id: GroupId) -> Option<GroupConfig> {
+        self.rollout.pending.get(&id).cloned()
     }
 
     /// The same for the peers, who know nothing of this host's own names.
