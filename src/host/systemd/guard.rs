@@ -30,8 +30,11 @@ impl Digests {
         !self.files.iter().all(has)
     }
 
-    /// The targets do not go by what runs.
+    /// The targets do not go by what runs. While systemd reads its units there is nothing to tell that by.
     pub fn is_stale(&self, running: &Config) -> bool {
+        if self.written.is_empty() {
+            return false;
+        }
         let live = || running.live_groups().map(|id| running.group(id));
         let other = |group: &GroupConfig| {
             generator::says(&self.written, &group.name, &group.members) != generator::Loaded::Ordered
@@ -169,5 +172,40 @@ mod tests {
         assert!(load_fault(&unit("not-found")).unwrap().contains("install"));
         assert!(load_fault(&unit("masked")).unwrap().contains("unmask nginx.service"));
         assert!(load_fault(&unit("bad-setting")).unwrap().contains("bad-setting"));
+    }
+
+    #[tokio::test]
+    async fn systemd_is_asked_anew_where_it_orders_otherwise_than_what_runs_and_not_for_an_edit() {
+        let places = crate::host::held::tests::TempPlaces::new("guard-stale");
+        let paths = Paths::under(&places.state);
+        let put = |file: &Path, text: &[u8]| {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        };
+        let adopt = |config: &Config| put(&paths.adopted[0], &serde_json::to_vec(config).unwrap());
+        let look = || digests(paths.clone());
+        let load = async || put(&paths.generator_digest, look().await.expected.as_bytes());
+        let mut config = crate::host::held::tests::config(&["alpha"]);
+        adopt(&config);
+        assert!(!look().await.is_stale(&config), "a reload has just begun");
+        put(&paths.generator_digest, b"order \"db\" 00\n");
+        assert!(look().await.is_stale(&config), "an early boot without /var");
+        load().await;
+        assert!(!look().await.is_stale(&config));
+        config.groups[1].members.push("php.service".into());
+        adopt(&config);
+        assert!(look().await.is_stale(&config), "a member was adopted");
+        load().await;
+        assert!(!look().await.is_stale(&config));
+        config.groups.remove(0);
+        adopt(&config);
+        assert!(look().await.is_stale(&config), "the guards of a group that is gone are still there");
+        load().await;
+        let edit = paths.units[0].join("hafailover-group@mail.target.d/a.conf");
+        assert!(!look().await.lacks_files());
+        put(&edit, b"[X-HAFailover]\nStart=postfix.service\n");
+        assert!(!look().await.is_stale(&config) && look().await.lacks_files());
+        load().await;
+        assert!(!look().await.is_stale(&config) && !look().await.lacks_files());
     }
 }
