@@ -132,6 +132,7 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
         server = Some(tokio::spawn(dbus::keep_serving(host.names.subscribe(), asks, host.journal.clone())));
         // What was adopted by an earlier start may never have come to the disk, and the first start of all adopts the files.
         host.keeper.keep(config);
+        host.tasks.spawn(tasks::load_guards(host.scope.paths.clone(), systemd.clone()));
         host.tasks.spawn(tasks::ready(progress.clone(), systemd));
     }
     let life = host.serve(sources, Watchdog::new(progress));

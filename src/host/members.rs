@@ -76,9 +76,15 @@ impl Members {
             let deadline = units.start_deadline();
             if guarded {
                 match fault_by(&systemd, &config, &grant, paths, deadline).await {
-                    Ok(None) => {}
+                    // Right after an adoption its target may still want a member that has left it.
+                    Ok(Ok(ordered)) if !ordered => {
+                        if let Err(error) = systemd.reload().await {
+                            return End::Started { op, group, outcome: Outcome::Unknown(error.to_string()) };
+                        }
+                    }
+                    Ok(Ok(_)) => {}
                     // The heart learns why first, so that it does not nominate this node again at once.
-                    Ok(Some(fault)) => {
+                    Ok(Err(fault)) => {
                         beat.send(ToBeat::Event(Event::Guard { group, fault: Some(fault.clone()) }));
                         return End::Started { op, group, outcome: Outcome::Refused(fault) };
                     }
@@ -226,18 +232,20 @@ impl Members {
     }
 }
 
-/// What is wrong with the guards, by the files and units of each try: a reload may be what the bus is away for.
+/// What is wrong with the guards, by the files and units of each try: a reload may be what the bus is away for. Without a fault,
+/// whether systemd orders the group as it runs.
 async fn fault_by(
     systemd: &Systemd,
     group: &GroupConfig,
     grant: &Path,
     paths: Paths,
     deadline: Instant,
-) -> Result<Option<String>, BusError> {
+) -> Result<Result<bool, String>, BusError> {
     loop {
         let digests = guard::digests(paths.clone()).await;
         match guard::fault(systemd, group, grant, &digests).await {
-            Ok(fault) => return Ok(fault),
+            Ok(Some(fault)) => return Ok(Err(fault)),
+            Ok(None) => return Ok(Ok(digests.orders(group))),
             Err(error) => systemd.outlast(error, deadline).await?,
         }
     }

@@ -6,8 +6,10 @@ use super::reload::Read;
 use super::running;
 use super::state::Places;
 use super::systemd::bus::{BusError, Systemd};
+use super::systemd::guard;
 use super::systemd::units::Seen;
 use crate::cluster::{OpId, Outcome};
+use crate::config::Paths;
 use crate::config::model::{Config, GroupId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -109,6 +111,14 @@ pub(super) async fn note(places: Places, op: OpId, config: Arc<Config>) -> End {
         Err(error) => Outcome::Unknown(error.to_string()),
     };
     End::Noted { op, config, outcome }
+}
+
+/// A daemon that starts has read the files as they are: members that are new in them have their guards before anybody adopts them.
+pub(super) async fn load_guards(paths: Paths, systemd: Systemd) -> End {
+    match guard::digests(paths).await.lacks_files() {
+        true => reload_systemd(systemd).await,
+        false => End::SystemdReloaded(None),
+    }
 }
 
 pub(super) async fn reload_systemd(systemd: Systemd) -> End {

@@ -285,9 +285,9 @@ fn who_leaves_a_group_takes_nobody_along() {
     let generated = rendered(&tree);
     let text = |unit| settings(&generated, unit).expect("guarded");
     assert!(text("b.service").contains("Requires=a.service\nAfter=a.service\n"), "{}", text("b.service"));
-    assert!(text("c.service").contains("Requires=a.service\nAfter=a.service\nWants=b.service\nAfter=b.service\n"));
+    assert!(text("c.service").contains("Requires=a.service\nAfter=a.service\nAfter=b.service\n"));
     let last = text("d.service");
-    assert!(last.contains("Requires=a.service\nAfter=a.service\nWants=c.service\nAfter=c.service\n"), "{last}");
+    assert!(last.contains("Requires=a.service\nAfter=a.service\nAfter=c.service\n"), "{last}");
     // A group that goes as a whole goes as it is.
     tree.remove(WEB);
     let gone = settings(&rendered(&tree), "d.service").expect("guarded");

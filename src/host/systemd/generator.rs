@@ -268,7 +268,6 @@ fn member_drop_in(group: &Guarded, kind: Kind, before: Before<'_>) -> String {
         line(&mut text, "After", required);
     }
     if let Some(leaving) = before.leaving {
-        line(&mut text, "Wants", leaving);
         line(&mut text, "After", leaving);
     }
     // Started early by default, they could not come after us: systemd would break the cycle by dropping our own stop.

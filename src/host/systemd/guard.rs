@@ -36,12 +36,16 @@ impl Digests {
             return false;
         }
         let live = || running.live_groups().map(|id| running.group(id));
-        let other = |group: &GroupConfig| {
-            generator::says(&self.written, &group.name, &group.members) != generator::Loaded::Ordered
-        };
+        let other = |group: &GroupConfig| !self.orders(group);
         let expected: Vec<&str> = generator::ordered(&self.expected).collect();
         let gone = generator::ordered(&self.written).any(|name| !expected.contains(&name));
         live().any(other) || gone
+    }
+
+    /// The group's target wants what runs, and nothing else. Not known while systemd reads its units.
+    pub fn orders(&self, group: &GroupConfig) -> bool {
+        let says = generator::says(&self.written, &group.name, &group.members);
+        self.written.is_empty() || says == generator::Loaded::Ordered
     }
 
     /// Names this state of things, to be compared with another.

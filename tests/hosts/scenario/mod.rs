@@ -71,6 +71,7 @@ pub fn rows() -> Vec<Row> {
         calm::row21_small,
         rollout::row35_rollout,
         rollout::row35_reloads,
+        rollout::row35_killed_in_a_change,
     ]);
     rows
 }

@@ -2,14 +2,15 @@
 
 use super::calm::{longest_gap, missed};
 use crate::ensure;
-use crate::host::Host;
+use crate::host::{Host, send};
 use crate::pair::{Lab, Pair, SETTLE, VIP, VIP2, vip};
 use crate::settings::{Group, Settings};
 use crate::sys::{Result, wait_for};
 use crate::wires::SERVICE;
 use crate::wiretap::Wiretap;
+use rustix::process::Signal;
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const NGINX: &str = "nginx.service";
 const FIRST: &str = "first.service";
@@ -17,6 +18,9 @@ const LAST: &str = "last.service";
 const SLEEPER: &str = "[Service]\nExecStart=/usr/bin/sleep infinity\n";
 /// How often the files are reloaded in a row, and systemd with them.
 const RELOADS: usize = 200;
+/// How often a daemon is killed in the middle of a change, and how far into it at most: it takes somewhat less.
+const KILLS: u32 = 14;
+const LATEST_KILL: Duration = Duration::from_millis(1400);
 
 /// What must not be touched by a change of something else: the first address, and nginx where it runs.
 struct Untouched {
@@ -294,6 +298,58 @@ pub fn row35_reloads(lab: &Lab) -> Result<String> {
     Ok(format!(
         "{RELOADS} reloads of the files and of systemd in {:.0} s: nothing touched, no heartbeat missed, longest gap {gap:.0?}",
         took.as_secs_f64()
+    ))
+}
+
+/// The daemon of the owner dies at some moment of a change, back and forth between two forms of the group, and what comes of it is
+/// what the files say, whole: nothing is left of what they do not name.
+pub fn row35_killed_in_a_change(lab: &Lab) -> Result<String> {
+    let mut pair = lab.pair_off(Settings::new(100, 300).members(&[FIRST, NGINX]))?;
+    for host in &pair.hosts {
+        for unit in [FIRST, LAST] {
+            let slow = format!("{SLEEPER}ExecStartPre=/usr/bin/sleep 0.2\nExecStop=/usr/bin/sleep 0.2\n");
+            host.write(&format!("etc/systemd/system/{unit}"), &slow)?;
+        }
+    }
+    pair.switch_both_on()?;
+    let one = pair.settings.groups[0].clone();
+    let two = Group {
+        start: vec![NGINX, LAST],
+        addresses: vec![one.addresses[0].clone(), Group::new("web", 78).addresses.remove(0)],
+        ..one.clone()
+    };
+    let mut touched = 0;
+    for kill in 0..KILLS {
+        let (form, gone, new) = if kill % 2 == 0 { (&two, FIRST, LAST) } else { (&one, LAST, FIRST) };
+        let owner = pair.settled()?;
+        let (host, other) = (pair.host(&owner), pair.other(&owner));
+        host.run(&["rm", "-f", "/run/hafailover/deaths"])?;
+        write(other, form)?;
+        reload(other)?;
+        write(host, form)?;
+        let nginx = host.main_pid(NGINX)?;
+        let daemon = host.main_pid("hafailover.service")?.ok_or("no daemon")?;
+        let mut reload = host.begin(&["systemctl", "reload", "hafailover"])?;
+        let at = LATEST_KILL * kill / KILLS;
+        std::thread::sleep(at);
+        send(daemon, Signal::KILL)?;
+        reload.wait()?;
+        let done = || {
+            let owner = pair.settled().ok()?;
+            let (here, there) = (pair.host(&owner), pair.other(&owner));
+            let right = |host: &Host| pair.status(host).is_ok_and(|status| status.rollout.is_empty());
+            let whole = here.is_active(new).ok()? && here.is_active(NGINX).ok()? && here.is_down(gone).ok()?;
+            let nothing = [FIRST, LAST, NGINX].iter().all(|unit| there.is_down(unit).unwrap_or(false));
+            let second: Vec<&str> = if kill % 2 == 0 { vec![&owner] } else { vec![] };
+            let addresses = pair.watch.holders(VIP) == [owner.as_str()] && pair.watch.holders(VIP2) == second;
+            (pair.hosts.iter().all(right) && whole && nothing && addresses).then_some(owner)
+        };
+        let now = wait_for(&format!("what the files say, after a death {at:?} into the change"), SETTLE, done)?;
+        touched += usize::from(now != owner || pair.host(&now).main_pid(NGINX)? != nginx);
+        pair.never_two_owners()?;
+    }
+    Ok(format!(
+        "{KILLS} deaths, up to {LATEST_KILL:.1?} into a change: always whole in the end; {touched} times the group was started anew"
     ))
 }
 
