@@ -104,12 +104,10 @@ impl BeatThread {
     }
 
     /// Until the heart is done, or the daemon is restarted. `first` is folded before anything is decided.
-    pub fn run(mut self, first: Option<Event>) {
+    pub fn run(mut self, first: Vec<Event>) {
         self.watch_neighbours();
         self.heart.begin(clock::now());
-        if let Some(event) = first {
-            self.heart.fold(event);
-        }
+        first.into_iter().for_each(|event| self.heart.fold(event));
         self.refresh_interfaces();
         loop {
             self.act();
@@ -387,7 +385,12 @@ impl BeatThread {
         for _ in 0..ROUNDS_MAX {
             let actions = self.heart.decide(clock::now());
             let changed = actions.iter().any(|action| !matches!(action, Action::Send(_) | Action::Probe { .. }));
+            let configured = actions.iter().any(|action| matches!(action, Action::Configure(_)));
             let mut ended: Vec<Event> = actions.into_iter().filter_map(|action| self.edges.perform(action)).collect();
+            if configured {
+                // A group may need an interface that none needed before.
+                self.refresh_interfaces();
+            }
             if Instant::now() < until {
                 ended.extend(self.edges.work(until));
             }
@@ -395,7 +398,7 @@ impl BeatThread {
                 self.tell_headline();
                 self.tell_change();
             }
-            if ended.is_empty() {
+            if ended.is_empty() && !configured {
                 return;
             }
             for event in ended {

@@ -95,50 +95,58 @@ fn report(end: Result<(), Fault>) -> ExitCode {
     if matches!(fault, Fault::Configuration(_)) { ExitCode::from(deaths::EXIT_GAVE_UP) } else { ExitCode::FAILURE }
 }
 
-/// What runs is what the files say; where they have become unreadable while groups run here, it is what ran before.
-fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<(Config, KeySet, Option<String>), Fault> {
+/// What a daemon begins with.
+struct Begin {
+    config: Config,
+    keys: KeySet,
+    first: Vec<Event>,
+}
+
+/// What runs is what was adopted; the files are pending until all nodes agree on them. Files with mistakes change nothing.
+fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<Begin, Fault> {
     if mode == Mode::AfterDeath {
         let (config, keys) = running::load(places).map_err(Fault::Nothing)?;
-        return Ok((config, keys, None));
+        return Ok(Begin { config, keys, first: vec![Event::DaemonDied] });
     }
     let hostname = config::hostname().map_err(io_fault("cannot read this host's name"))?;
-    let problems = match config::load(paths, &hostname) {
-        Ok(loaded) => {
+    let adopted = running::adopted(places).unwrap_or_else(|error| {
+        say!("{error}: what this node ran by is not known, so it goes by its files");
+        None
+    });
+    let begin = match (config::load(paths, &hostname), adopted) {
+        (Ok(loaded), adopted) => {
             for warning in &loaded.warnings {
                 say!("{warning}");
             }
-            let (config, pending) = choose(places, loaded.config);
-            running::keep(places, paths, &config).map_err(io_fault("cannot keep the running configuration"))?;
-            return Ok((config, loaded.keys, pending));
+            let (config, why) = reload::at_start(adopted, &loaded.config, &held::groups(places));
+            // Under another name this node knows nothing of what the files mean.
+            let files = match &why {
+                Some(_) => Vec::new(),
+                None => {
+                    let groups = reload::in_terms_of(&config, &loaded.config).0;
+                    vec![Event::Files { groups, request: None }]
+                }
+            };
+            let first = why.into_iter().map(|why| Event::Pending(Some(why))).chain(files).collect();
+            Begin { config, keys: loaded.keys, first }
         }
-        Err(problems) => problems,
+        (Err(problems), Some(config)) => {
+            let last = || running::last_keys(places);
+            match config::load_keys(paths).or_else(|_| last()) {
+                // Keys with mistakes are no others than those of the last daemon.
+                Ok(keys) => Begin { config, keys, first: vec![Event::Pending(Some(reload::mistakes(&problems)))] },
+                Err(_) => return Err(Fault::Configuration(problems)),
+            }
+        }
+        (Err(problems), None) => return Err(Fault::Configuration(problems)),
     };
-    match running::load(places) {
-        Ok((config, keys)) if held::any(places) => {
-            let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
-            let pending = format!("it has mistakes, so what ran before goes on: {}", all.join(" | "));
-            Ok((config, keys, Some(pending)))
-        }
-        _ => Err(Fault::Configuration(problems)),
-    }
-}
-
-/// The new configuration, or the old one while a group runs here that the new one would not stop as a whole.
-fn choose(places: &Places, new: Config) -> (Config, Option<String>) {
-    let held = held::groups(places);
-    if held.is_empty() {
-        return (new, None);
-    }
-    match running::load(places) {
-        Ok((old, _)) => match reload::held_back(&old, &new, &held) {
-            Some(why) => (old, Some(why)),
-            None => (new, None),
-        },
-        Err(error) => {
-            say!("{error}: whether the files still name all that runs here is not known");
-            (new, None)
-        }
-    }
+    let kept = match config::load_keys(paths) {
+        Ok(_) => running::keep_keys(places, paths),
+        Err(_) => Ok(()),
+    };
+    kept.and_then(|()| running::note(places, &begin.config))
+        .map_err(io_fault("cannot keep the running configuration"))?;
+    Ok(begin)
 }
 
 fn paths() -> Paths {
@@ -154,9 +162,9 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
     };
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
     let paths = paths().with_credentials(credentials.as_deref().map(Path::new));
-    let (config, keys, pending) = configuration(places, &paths, mode)?;
+    let Begin { config, keys, first } = configuration(places, &paths, mode)?;
     let config = Arc::new(config);
-    let journal = Journal::start(config.clone()).map_err(io_fault("cannot start the journal's thread"))?;
+    let journal = Journal::start().map_err(io_fault("cannot start the journal's thread"))?;
     let memory = remember(places, &config, mode, &journal)?;
     let heart = Cluster::new(config.clone(), memory.identity, &memory.saved, &memory.held, clock::now());
     let netlink = Netlink::open().map_err(io_fault("cannot open netlink (CAP_NET_ADMIN is needed)"))?;
@@ -179,10 +187,6 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
         thread.record(sink);
         recording
     });
-    let first = match mode {
-        Mode::AfterDeath => Some(Event::DaemonDied),
-        Mode::Normal => pending.map(|what| Event::Pending(Some(what))),
-    };
     spawn_beat(thread, first, &journal)?;
     let setup = HostSetup {
         config: config.clone(),
@@ -220,7 +224,7 @@ fn record(places: &Places, config: &Config, mode: Mode, journal: &JournalHandle)
 }
 
 /// The heart's thread. A panic ends the process (`panic = "abort"`).
-fn spawn_beat(thread: BeatThread, first: Option<Event>, journal: &JournalHandle) -> Result<(), Fault> {
+fn spawn_beat(thread: BeatThread, first: Vec<Event>, journal: &JournalHandle) -> Result<(), Fault> {
     if let Err(error) = realtime::lock_memory() {
         journal.note(Level::Notice, format!("memory is not locked ({error}): a host that swaps may delay heartbeats"));
     }

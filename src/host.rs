@@ -6,6 +6,7 @@ pub mod clock;
 pub mod deaths;
 mod guards;
 pub mod held;
+mod keeper;
 pub mod lock;
 mod members;
 pub mod orders;
@@ -19,17 +20,19 @@ pub mod state;
 pub mod systemd;
 mod tasks;
 
-use crate::cluster::Event;
+use crate::cluster::{Answer, Event, Outcome};
 use crate::config::Paths;
 use crate::config::model::Config;
 use crate::dbus;
 use crate::journal::{JournalHandle, Level};
 use crate::wire::seal::KeySet;
 use guards::{Guards, Scope};
+use keeper::Keeper;
 use members::Members;
 use orders::{Beat, MOVES_EVERY, ToBeat, ToHost};
-use questions::{Question, Questions};
+use questions::{Asker, Question, Questions};
 use recording::Recordings;
+use reload::Read;
 use saver::Saver;
 use state::Places;
 use std::sync::Arc;
@@ -39,7 +42,7 @@ use systemd::bus::{Signal, Systemd};
 use systemd::notify::{self, Watchdog};
 use tasks::{End, Going};
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
@@ -108,7 +111,9 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
     let mut host = Host {
         members: Members::new(config.clone(), systemd.clone(), beat.clone(), places.clone(), paths),
         recordings: Recordings::new(places.clone(), config.node(config.me).name.clone(), recording),
+        keeper: Keeper::start(places.clone(), journal.clone()),
         saver: Saver::start(places, config.clone(), journal.clone()),
+        names: watch::Sender::new(config.clone()),
         guards: Guards::default(),
         questions: Questions::default(),
         changed: Arc::default(),
@@ -131,8 +136,11 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
     let keeper = tokio::spawn(systemd.clone().keep_connected());
     let mut server = None;
     if mode == Mode::Normal {
-        let desk = dbus::Desk::new(config, asks, host.changed.clone());
+        let desk = dbus::Desk::new(host.names.subscribe(), asks, host.changed.clone());
         server = Some(tokio::spawn(dbus::keep_serving(desk, host.journal.clone())));
+        // What was adopted by an earlier start may never have come to the disk, and the first start of all adopts the files.
+        host.keeper.keep(config);
+        host.tasks.spawn(tasks::load_guards(host.scope.paths.clone(), systemd.clone()));
         host.tasks.spawn(tasks::ready(progress.clone(), systemd));
     }
     let life = host.serve(sources, Watchdog::new(progress));
@@ -156,6 +164,9 @@ struct Host {
     members: Members,
     saver: Saver,
     recordings: Recordings,
+    keeper: Keeper,
+    /// What runs, for who asks by name.
+    names: watch::Sender<Arc<Config>>,
     guards: Guards,
     questions: Questions,
     /// Wakes whoever shows the status on the bus.
@@ -260,6 +271,10 @@ impl Host {
             ToHost::StopMembers { op, group } => self.members.stop(&mut self.tasks, op, group),
             ToHost::VerifyStopped { op, group } => self.members.verify(&mut self.tasks, op, group),
             ToHost::Inspect { op, group } => self.members.inspect(&mut self.tasks, op, group),
+            ToHost::CheckGuards { op, to } => self.members.check_guards(&mut self.tasks, op, &to),
+            ToHost::DropMembers { op, group, units } => self.members.drop(&mut self.tasks, op, group, &units),
+            ToHost::Note { op, config } => drop(self.tasks.spawn(tasks::note(self.scope.places.clone(), op, config))),
+            ToHost::Configure(config) => self.configure(config),
             ToHost::Save(saved) => self.saver.save(saved),
             ToHost::Reply { request, answer } => self.questions.reply(request, answer),
             ToHost::Status { request, status } => self.questions.status(request, *status),
@@ -276,8 +291,25 @@ impl Host {
             Ok(End::Finished { op, outcome }) => self.members.finished(op, outcome),
             Ok(End::Inspected { op, group, seen }) => self.members.inspected(op, group, seen),
             Ok(End::Guards(checked)) => {
-                if self.guards.end(checked, &self.scope, &self.beat) {
+                if self.guards.end(*checked, &self.scope, &self.beat) {
                     self.check_guards();
+                }
+                if self.guards.wants_reload() {
+                    self.tasks.spawn(tasks::reload_systemd(self.scope.systemd.clone()));
+                }
+            }
+            Ok(End::Noted { op, config, outcome }) => {
+                if outcome == Outcome::Done {
+                    self.keeper.keep(config);
+                }
+                self.members.finished(op, outcome);
+            }
+            Ok(End::SystemdReloaded(error)) => {
+                if let Some(error) = error {
+                    let text = format!(
+                        "systemd cannot be asked to read its units anew: {error}; run: systemctl daemon-reload"
+                    );
+                    self.journal.note(Level::Warning, text);
                 }
             }
             Ok(End::HostStopping(true)) => self.host_stopping(),
@@ -292,19 +324,7 @@ impl Host {
             Ok(End::HostStopping(false) | End::BusGone(false)) => {}
             Ok(End::Going(going)) => self.go(going),
             Ok(End::Ready) => notify::ready(),
-            Ok(End::Reloaded(loaded, asker)) => {
-                let old = self.keys.clone();
-                let held = held::groups(&self.scope.places);
-                let answer = reload::apply(*loaded, &self.scope.config, &held, &mut self.keys, &self.beat);
-                if self.keys != old {
-                    self.keep_keys();
-                }
-                match asker {
-                    // Whoever asked may have gone.
-                    Some(asker) => drop(asker.send(answer)),
-                    None => self.journal.note(Level::Notice, format!("reload by SIGHUP: {}", prose(&answer))),
-                }
-            }
+            Ok(End::Reloaded(read, asker)) => self.reloaded(*read, asker),
             // A start that was given up, and answered then.
             Err(error) if error.is_cancelled() => {}
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -340,14 +360,42 @@ impl Host {
         }
     }
 
-    fn reload(&mut self, asker: Option<tokio::sync::oneshot::Sender<crate::cluster::Answer>>) {
-        let paths = self.scope.paths.clone();
-        self.tasks.spawn(async move { End::Reloaded(Box::new(reload::read(paths).await), asker) });
+    fn reload(&mut self, asker: Option<Asker>) {
+        let (paths, systemd) = (self.scope.paths.clone(), self.scope.systemd.clone());
+        self.tasks.spawn(async move { End::Reloaded(Box::new(reload::read(paths, systemd).await), asker) });
+    }
+
+    /// The files were read: what of them this process takes over it does; the groups are for the heart to agree on with its peers.
+    fn reloaded(&mut self, read: Read, asker: Option<Asker>) {
+        let old = self.keys.clone();
+        let answer = reload::apply(read, &self.scope.config, &mut self.keys, &self.beat);
+        if self.keys != old {
+            self.keep_keys();
+        }
+        match (answer, asker) {
+            (Ok((said, groups)), Some(asker)) => self.questions.ask_files(&self.beat, groups, said, asker),
+            (Ok((said, groups)), None) => {
+                self.beat.send(ToBeat::Event(Event::Files { groups, request: None }));
+                self.journal.note(Level::Notice, format!("reload by SIGHUP: {}", said.join("; ")));
+            }
+            // Whoever asked may have gone.
+            (Err(mistakes), Some(asker)) => drop(asker.send(Answer::Refused(mistakes))),
+            (Err(mistakes), None) => self.journal.note(Level::Error, format!("reload by SIGHUP: {mistakes}")),
+        }
+    }
+
+    /// From here on this runs: what was ordered before went by what ran then.
+    fn configure(&mut self, config: Arc<Config>) {
+        self.scope.config = config.clone();
+        self.members.config = config.clone();
+        self.names.send_replace(config);
+        self.guards.forget_digests();
+        self.check_guards();
     }
 
     /// What cleans up after a dead daemon must speak with the new keys.
     fn keep_keys(&self) {
-        if let Err(error) = running::keep(&self.scope.places, &self.scope.paths, &self.scope.config) {
+        if let Err(error) = running::keep_keys(&self.scope.places, &self.scope.paths) {
             self.journal.note(Level::Warning, format!("the new keys cannot be kept for the next daemon: {error}"));
         }
     }
@@ -356,7 +404,7 @@ impl Host {
         // Nothing is started after a death, and the files are on a disk that may be why.
         if self.mode == Mode::Normal && self.guards.begin() {
             let (scope, known) = (self.scope.clone(), self.guards.digests());
-            self.tasks.spawn(async move { End::Guards(guards::check(scope, known).await) });
+            self.tasks.spawn(async move { End::Guards(Box::new(guards::check(scope, known).await)) });
         }
     }
 
@@ -402,12 +450,6 @@ fn hand_over(config: &Config) -> Duration {
 /// A stop that can never be confirmed must not hold up the host's shutdown for ever.
 fn wants_time(until: Option<Instant>, now: Instant) -> bool {
     until.is_some_and(|until| now < until)
-}
-
-fn prose(answer: &crate::cluster::Answer) -> &str {
-    use crate::cluster::Answer::{Done, Failed, Refused};
-    let (Done(text) | Failed(text) | Refused(text)) = answer;
-    text
 }
 
 /// Missed ticks are not made up for.

@@ -31,7 +31,8 @@ pub struct JournalHandle {
 
 #[derive(Debug)]
 enum Order {
-    Change(Box<Change>),
+    /// With the configuration that its ids belong to.
+    Change(Box<Change>, Arc<Config>),
     Note(Level, String),
     /// Answered when everything before it is written.
     Flush(SyncSender<()>),
@@ -43,7 +44,7 @@ pub struct Journal;
 
 impl Journal {
     /// Starts the thread. It ends when the last handle is gone.
-    pub fn start(config: Arc<Config>) -> std::io::Result<JournalHandle> {
+    pub fn start() -> std::io::Result<JournalHandle> {
         let debug = std::env::var(LEVEL_VARIABLE).is_ok_and(|level| level.eq_ignore_ascii_case("debug"));
         let (handle, receiver) = channel(WAITING, debug);
         let lost = handle.lost.clone();
@@ -51,9 +52,9 @@ impl Journal {
             Ok(layer) => {
                 let layer = layer.with_field_prefix(None).with_syslog_identifier("hafailoverd".into());
                 let dispatch = Dispatch::new(tracing_subscriber::registry().with(layer));
-                with_default(&dispatch, || run(&receiver, &lost, &config, to_journald));
+                with_default(&dispatch, || run(&receiver, &lost, to_journald));
             }
-            Err(_) => run(&receiver, &lost, &config, to_stderr),
+            Err(_) => run(&receiver, &lost, to_stderr),
         })?;
         Ok(handle)
     }
@@ -65,8 +66,8 @@ fn channel(waiting: usize, debug: bool) -> (JournalHandle, Receiver<Order>) {
 }
 
 impl JournalHandle {
-    pub fn report(&self, change: Change) {
-        self.send(Order::Change(Box::new(change)));
+    pub fn report(&self, change: Change, config: &Arc<Config>) {
+        self.send(Order::Change(Box::new(change), config.clone()));
     }
 
     /// A sentence that is no change of the cluster's: something about this process or its files.
@@ -99,7 +100,7 @@ impl JournalHandle {
     }
 }
 
-fn run(receiver: &Receiver<Order>, lost: &AtomicU64, config: &Config, write: fn(&Entry)) {
+fn run(receiver: &Receiver<Order>, lost: &AtomicU64, write: fn(&Entry)) {
     // What is lost was lost while others waited here, so one of them comes to tell of it: no reason to wake up without an order.
     while let Ok(order) = receiver.recv() {
         // journald took the entry before this one, so it flows (again): what was lost meanwhile is told first.
@@ -108,7 +109,7 @@ fn run(receiver: &Receiver<Order>, lost: &AtomicU64, config: &Config, write: fn(
             count => write(&Entry::lost(count)),
         }
         match order {
-            Order::Change(change) => write(&render(&change, config)),
+            Order::Change(change, config) => write(&render(&change, &config)),
             Order::Note(level, text) => write(&Entry::note(level, text)),
             // Nobody waits any more: fine.
             Order::Flush(done) => drop(done.try_send(())),
@@ -154,7 +155,6 @@ fn to_stderr(entry: &Entry) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::held::tests::config;
     use std::sync::Mutex;
 
     static WRITTEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -170,7 +170,7 @@ mod tests {
         handle.debug(|| unreachable!("nobody asked for debug entries"));
         let lost = handle.lost.clone();
         drop(handle);
-        run(&receiver, &lost, &config(&["alpha"]), keep);
+        run(&receiver, &lost, keep);
         let written = WRITTEN.lock().unwrap();
         assert_eq!(written.len(), 3, "{written:?}");
         assert!(written[0].starts_with("3 journal entries were lost"), "{written:?}");

@@ -37,6 +37,8 @@ pub struct Edges {
     inspecting: BTreeMap<GroupId, OpId>,
     /// What the host thread had no room for. Only the newest counts.
     unsaved: Option<Saved>,
+    /// The same of the configuration: no order goes out before it, which would be carried out by an old one.
+    untold: Option<Arc<Config>>,
     /// Room in the host thread's queue for the last state and for the end: a full queue must not swallow them.
     last: Option<[OwnedPermit<ToHost>; 2]>,
     pub exit: bool,
@@ -72,6 +74,7 @@ impl Edges {
             journal,
             inspecting: BTreeMap::new(),
             unsaved: None,
+            untold: None,
             last,
             exit: false,
         }
@@ -100,8 +103,19 @@ impl Edges {
             Action::StartMembers { op, group } => return self.order(op, ToHost::StartMembers { op, group }),
             Action::StopMembers { op, group } => return self.order(op, ToHost::StopMembers { op, group }),
             Action::VerifyStopped { op, group } => return self.order(op, ToHost::VerifyStopped { op, group }),
+            Action::CheckGuards { op, to } => return self.order(op, ToHost::CheckGuards { op, to }),
+            Action::DropAddresses { op, group, indexes } => {
+                let all = self.addresses.of(group);
+                let gone: Vec<_> = indexes.iter().filter_map(|index| all.get(*index)).collect();
+                return Some(finished(op, outcome(self.netlink.remove(&gone))));
+            }
+            Action::DropMembers { op, group, units } => {
+                return self.order(op, ToHost::DropMembers { op, group, units });
+            }
+            Action::Note { op, config } => return self.order(op, ToHost::Note { op, config }),
+            Action::Configure(config) => self.configure(config),
             Action::Save(saved) => self.save(saved),
-            Action::Report(change) => self.journal.report(change),
+            Action::Report(change) => self.journal.report(change, &self.config),
             Action::Reply { request, answer } => self.tell(ToHost::Reply { request, answer }),
             Action::Exit => self.exit = true,
         }
@@ -120,6 +134,7 @@ impl Edges {
 
     /// Whatever waited for room in the host thread's queue.
     pub fn retry(&mut self) {
+        self.tell_config();
         if let Some(saved) = self.unsaved.take() {
             self.pass_to_disk(saved);
         }
@@ -144,8 +159,30 @@ impl Edges {
     }
 
     fn order(&mut self, op: OpId, order: ToHost) -> Option<Event> {
-        let refused = self.host.try_send(order).is_err();
+        let refused = !self.tell_config() || self.host.try_send(order).is_err();
         refused.then(|| finished(op, Outcome::Unknown("the host thread does not keep up".into())))
+    }
+
+    fn configure(&mut self, config: Arc<Config>) {
+        self.addresses.configure(&self.config, &config);
+        self.config = config.clone();
+        if let Err(error) = self.neighbours.watch(self.addresses.all()) {
+            let text = format!("cannot watch for answers to probes for new addresses: {error}");
+            self.journal.note(Level::Error, text);
+        }
+        self.untold = Some(config);
+        self.tell_config();
+    }
+
+    /// Whether the host thread goes by the newest configuration, or will before it reads what follows.
+    fn tell_config(&mut self) -> bool {
+        let Some(config) = self.untold.take() else { return true };
+        if let Err(ToHost::Configure(config)) =
+            self.host.try_send(ToHost::Configure(config)).map_err(TrySendError::into_inner)
+        {
+            self.untold = Some(config);
+        }
+        self.untold.is_none()
     }
 
     fn send(&mut self, message: &Message) {
@@ -212,7 +249,7 @@ pub(crate) mod tests {
         let keys = KeySet::new(1, BTreeMap::from([(1, key)])).unwrap();
         let identity = Identity { machine_id: String::new(), product_uuid: String::new() };
         let (host, orders) = channel(room + 2);
-        let journal = Journal::start(config.clone()).unwrap();
+        let journal = Journal::start().unwrap();
         let netlink = Netlink::open().unwrap();
         let edges = Edges::new(config, keys, places.clone(), identity, netlink, Neighbours::deaf(), host, journal);
         (edges, orders)

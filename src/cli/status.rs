@@ -1,7 +1,7 @@
 //! A status for people: plain tables that fit a terminal and a ticket alike.
 
 use crate::cluster::Status;
-use crate::cluster::status::{GroupStatus, LinkPeerStatus, LinkStatus, NodeStatus};
+use crate::cluster::status::{GroupStatus, LinkPeerStatus, LinkStatus, NodeStatus, RolloutNode, RolloutStatus};
 
 pub(super) fn table(status: &Status) -> String {
     let maintenance = if status.maintenance { ", MAINTENANCE" } else { "" };
@@ -14,6 +14,10 @@ pub(super) fn table(status: &Status) -> String {
     let header = ["PEER", "HEARD", "RECEIVED", "LOST", "DUPLICATES"];
     let rows = status.links.iter().flat_map(|link| link.peers.iter().map(|peer| peer_row(link, peer)));
     parts.push(columns("ON LINK", &header, rows));
+    if !status.rollout.is_empty() {
+        let rows = status.rollout.iter().flat_map(rollout_rows);
+        parts.push(columns("CHANGED GROUP", &["NODE", "RUNS BY", "FILES"], rows));
+    }
     parts.push(if status.attention.is_empty() {
         "All is well.".to_owned()
     } else {
@@ -26,6 +30,15 @@ pub(super) fn table(status: &Status) -> String {
 fn group_row(group: &GroupStatus) -> Vec<String> {
     let owner = group.owner.clone().unwrap_or_else(|| "-".into());
     vec![group.name.clone(), owner, group.state.clone(), group.why.clone()]
+}
+
+/// By digests: equal ones mean the same.
+fn rollout_rows(rollout: &RolloutStatus) -> impl Iterator<Item = Vec<String>> {
+    let digest = |digest: &Option<String>| digest.clone().unwrap_or_else(|| "none".into());
+    let row = move |node: &RolloutNode| {
+        vec![rollout.group.clone(), node.node.clone(), digest(&node.running), digest(&node.files)]
+    };
+    rollout.nodes.iter().map(row)
 }
 
 fn node_row(node: &NodeStatus) -> Vec<String> {
@@ -160,6 +173,7 @@ pub(super) mod tests {
             links: vec![link("hb0", true, vec![heard]), link("hb1", false, vec![silent])],
             groups: vec![group],
             maintenance: false,
+            rollout: vec![],
             attention: vec!["beta has another configuration".into()],
         }
     }
@@ -207,5 +221,23 @@ Needs attention:
         let text = table(&status);
         assert!(text.contains("GROUP: none"), "{text}");
         assert!(text.ends_with("All is well."), "{text}");
+    }
+
+    #[test]
+    fn who_runs_by_what_is_shown_while_files_differ() {
+        let node = |node: &str, files: Option<&str>| RolloutNode {
+            node: node.into(),
+            running: Some("0a0b0c0d".into()),
+            files: files.map(str::to_owned),
+        };
+        let nodes = vec![node("alpha", None), node("beta", Some("0a0b0c0d"))];
+        let rollout = vec![RolloutStatus { group: "web".into(), nodes, waits: None }];
+        let expected = "\
+CHANGED GROUP  NODE   RUNS BY   FILES
+web            alpha  0a0b0c0d  none
+web            beta   0a0b0c0d  0a0b0c0d
+";
+        let text = table(&Status { rollout, ..status() });
+        assert!(text.contains(expected), "{text}");
     }
 }

@@ -3,9 +3,10 @@
 use super::event::{HeldPhase, Saved};
 use super::grant::Grant;
 use super::report::Change;
-use crate::config::model::GroupId;
+use crate::config::model::{Config, GroupConfig, GroupId};
 use crate::wire::Message;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Names one action that ends. Unique within an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,6 +77,30 @@ pub enum Action {
         op: OpId,
         group: GroupId,
     },
+    /// Whether systemd has loaded the guards of a group that is to run in this form. Of a group that runs here.
+    CheckGuards {
+        op: OpId,
+        to: GroupConfig,
+    },
+    /// Remove some addresses of a group that runs here; one that is not there is `Done`.
+    DropAddresses {
+        op: OpId,
+        group: GroupId,
+        indexes: Vec<usize>,
+    },
+    /// Stop some members of a group that runs here and goes on; `Done` only if each was verified inactive with an empty cgroup.
+    DropMembers {
+        op: OpId,
+        group: GroupId,
+        units: Vec<String>,
+    },
+    /// Write the adopted configuration down. `Done` when `/run` has it; the disk follows.
+    Note {
+        op: OpId,
+        config: Arc<Config>,
+    },
+    /// From here on this is what runs: ids stay what they are, new groups are appended.
+    Configure(Arc<Config>),
     /// Keep on disk, when there is time. Later ones replace earlier ones.
     Save(Saved),
     /// Tell the journal.

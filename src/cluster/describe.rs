@@ -56,16 +56,17 @@ impl Cluster {
             version: env!("CARGO_PKG_VERSION").into(),
             state: self.node_state().into(),
             nodes: config.node_ids().map(|node| self.node_status(node)).collect(),
-            groups: config.group_ids().map(|group| self.group_status(group)).collect(),
+            groups: config.live_groups().map(|group| self.group_status(group)).collect(),
             maintenance: self.maintenance.on,
             attention: self.attention(&links),
+            rollout: self.rollout_status(),
             links,
         }
     }
 
     /// Who owns what, in one line.
     pub fn headline(&self) -> String {
-        let groups = self.config.group_ids().map(|id| {
+        let groups = self.config.live_groups().map(|id| {
             let name = &self.config.group(id).name;
             match self.owner(id) {
                 Some(owner) => format!("{name} on {}", self.config.node(owner).name),
@@ -214,6 +215,7 @@ impl Cluster {
         if self.maintenance.on {
             reasons.push("maintenance is on: nothing is started, moved, stopped or repaired".into());
         }
+        reasons.extend(self.pending_reasons(id));
         reasons.push(self.conclusion(id));
         reasons
     }
@@ -294,10 +296,11 @@ impl Cluster {
         if let Some(what) = &self.pending {
             lines.push(format!("configuration on disk differs from the running one: {what}"));
         }
+        lines.extend(self.pending_lines());
         if !self.host_answers {
             lines.push("the part of the daemon that speaks to systemd does not answer".into());
         }
-        for group in &self.groups {
+        for group in self.config.live_groups().map(|id| self.group(id)) {
             let name = &self.config.group(group.id).name;
             let owner = self.owner(group.id);
             if let Some(reason) = &group.blocked {

@@ -2,7 +2,7 @@
 
 use super::action::{OpId, RequestId};
 use super::grant::{Grant, Maintenance, SavedGroup, Standby};
-use crate::config::model::{GroupId, LinkId, NodeId};
+use crate::config::model::{GroupConfig, GroupId, LinkId, NodeId};
 use crate::wire::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -71,8 +71,13 @@ pub enum Event {
     HostThread {
         answering: bool,
     },
-    /// The configuration on disk differs from the running one (`None` = it does not).
+    /// What of the configuration on disk waits for a restart, or has mistakes (`None` = nothing).
     Pending(Option<String>),
+    /// The groups as the files have them now, in terms of the running configuration. `request`: who wants to know what came of it.
+    Files {
+        groups: Vec<GroupConfig>,
+        request: Option<RequestId>,
+    },
     Command {
         request: RequestId,
         command: Command,

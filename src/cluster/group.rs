@@ -216,7 +216,8 @@ impl Cluster {
             group.target = None;
             return;
         }
-        if self.put_back(op, &outcome) || self.looked(op, &outcome) {
+        let beside = self.put_back(op, &outcome) || self.looked(op, &outcome);
+        if beside || self.altered(op, &outcome) || self.noted(op, &outcome) {
             return;
         }
         // A late or repeated answer finds nobody waiting for it.
@@ -385,7 +386,9 @@ impl Cluster {
     }
 
     pub(super) fn member_down(&mut self, id: GroupId, unit: String, reason: String) {
-        if self.left_alone(id, Told::MemberDown { unit: unit.clone(), reason: reason.clone() }) {
+        if self.is_leaving_group(id, &unit)
+            || self.left_alone(id, Told::MemberDown { unit: unit.clone(), reason: reason.clone() })
+        {
             return;
         }
         // While starting, the start itself finds out, until it is over; while stopping it is meant.

@@ -5,11 +5,12 @@
 //!
 //! Effects follow from desired against actual, computed afresh in every round; none hangs on a transition. Order of the parts:
 //! `view` (what was heard) → `placement` (who should own) → `takeover` (may this node?) → `step` (what next) → `group`,
-//! `stop`, `upkeep` (how). Beside them: `learn` (what peers know), `say` (what they are told), `describe` (why); operators: `command`,
-//! `moves`, `words`, `maintenance`; and `failback`.
+//! `stop`, `upkeep` (how), `rollout` and `alter` (by which configuration). Beside them: `learn` (what peers know), `say` (what they are
+//! told), `describe` and `pending` (why); operators: `command`, `moves`, `words`, `maintenance`; and `failback`.
 
 pub mod action;
 mod advice;
+mod alter;
 mod command;
 mod describe;
 pub mod event;
@@ -20,8 +21,10 @@ mod learn;
 mod maintenance;
 mod moves;
 mod nominate;
+mod pending;
 pub mod placement;
 pub mod report;
+mod rollout;
 mod say;
 mod snapshot;
 pub mod status;
@@ -48,6 +51,7 @@ use crate::wire::Message;
 use command::Waiting;
 use group::Group;
 use maintenance::Told;
+use rollout::Rollout;
 use say::Said;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -117,6 +121,7 @@ pub struct Cluster {
     /// Since when each link has been usable, or not.
     link_since: BTreeMap<LinkId, Time>,
     pending: Option<String>,
+    rollout: Rollout,
     view: View,
     groups: Vec<Group>,
     timers: Timers,
@@ -179,6 +184,7 @@ impl Cluster {
             name_taken: None,
             link_since: BTreeMap::new(),
             pending: None,
+            rollout: Rollout::new(&config, saved),
             view: View::new(&config, now),
             groups: groups.collect(),
             timers: Timers::default(),
@@ -303,6 +309,7 @@ impl Cluster {
                     self.pending = what;
                 }
             }
+            Event::Files { groups, request } => self.read_files(groups, request),
             Event::Command { request, command } => self.command(request, command),
             Event::Finished { op, outcome } => self.finished(op, outcome),
         }
@@ -375,7 +382,9 @@ impl Cluster {
             self.report(change);
         }
         self.join();
-        for id in self.config.clone().group_ids() {
+        // Before the steps: where all nodes agree, nothing is started only to be changed.
+        self.roll_out();
+        for id in self.config.clone().live_groups() {
             self.probe(id);
             self.heed(id);
             self.follow_failback(id);
@@ -422,6 +431,9 @@ impl Cluster {
             | Timer::ProbeAnswer(_)
             | Timer::PassAgain(_)
             | Timer::FailbackDue(_)
+            | Timer::AlterAgain(_)
+            | Timer::NoteAgain
+            | Timer::ReloadAnswer
             | Timer::LeaveOver => {}
         }
     }
@@ -504,6 +516,8 @@ mod heart_tests;
 mod maintenance_tests;
 #[cfg(test)]
 mod owner_tests;
+#[cfg(test)]
+mod rollout_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -10,6 +10,9 @@ use crate::config::model::{GroupId, NodeId};
 
 impl Cluster {
     pub(super) fn desired(&self, id: GroupId) -> Option<NodeId> {
+        if self.doomed(id) {
+            return None;
+        }
         let group = self.group(id);
         let config = self.config.group(id);
         let me = self.config.me;
@@ -138,7 +141,7 @@ impl Cluster {
         let name = &self.config.node(*node).name;
         Some(format!(
             "{name} runs it with another configuration, and it starts nowhere anew before both agree; make the files equal \
-             and restart hafailover where they changed"
+             and run `systemctl reload hafailover` on both (`restart`, where hafailover.toml changed)"
         ))
     }
 

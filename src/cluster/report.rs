@@ -206,4 +206,21 @@ pub enum Change {
     MaintenanceOff,
     HostStopping,
     Leaving,
+    /// The files hold something else than what runs; it waits for all nodes that are heard.
+    GroupPending {
+        group: GroupId,
+    },
+    /// What the files say is what runs now.
+    GroupConfigured {
+        group: GroupId,
+    },
+    /// It is in no configuration any more.
+    GroupDropped {
+        group: GroupId,
+    },
+    /// A step of a change could not be done; told once, and tried again.
+    GroupNotChanged {
+        group: GroupId,
+        reason: String,
+    },
 }

@@ -126,7 +126,7 @@ impl Cluster {
     fn acknowledged(&self) -> bool {
         self.view.peers.iter().all(|(node, peer)| {
             matches!(peer.state, PeerState::Lost | PeerState::Left)
-                || self.groups.iter().all(|group| {
+                || self.groups.iter().filter(|group| !self.config.group(group.id).is_gone()).all(|group| {
                     let Some(mine) = group.record.filter(|record| record.grant.node == self.config.me) else {
                         return true;
                     };
@@ -198,7 +198,7 @@ impl Cluster {
             record,
             order: group.order,
             config: self.config.group(id).digest,
-            pending: None,
+            pending: self.pending_digest(id),
             wish: self.wish(id).map(|to| self.config.node(to).tag),
             parked: group.parked,
         }
@@ -209,7 +209,8 @@ impl Cluster {
             let name = self.config.group(group.id).name.clone();
             (name, SavedGroup { record: group.record, order: group.order, parked: group.parked })
         });
-        Saved { groups: groups.collect(), maintenance: self.maintenance, standby: self.standby }
+        let groups = groups.chain(self.remembered()).collect();
+        Saved { groups, maintenance: self.maintenance, standby: self.standby }
     }
 }
 

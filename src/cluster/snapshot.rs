@@ -66,6 +66,10 @@ impl Cluster {
             Action::Inspect { group, .. } => self.check_group(*group),
             _ => Ok(()),
         })?;
+        self.rollout.names().try_for_each(|(id, nodes)| {
+            self.check_group(id)?;
+            nodes.iter().try_for_each(|node| self.check_node(*node))
+        })?;
         self.timers.all().try_for_each(|timer| self.check_timer(timer))?;
         self.waiting.values().try_for_each(|waiting| match waiting {
             Waiting::Moved(moving) => moving.names().try_for_each(|(group, nodes)| {
@@ -115,6 +119,9 @@ impl Cluster {
                     Ok(())
                 }
             },
+            Event::Files { groups, .. } => {
+                groups.iter().flat_map(|group| &group.nodes).try_for_each(|node| self.check_node(*node))
+            }
             Event::Interface { .. }
             | Event::HostStopping
             | Event::Leave
@@ -132,6 +139,7 @@ impl Cluster {
     fn check_timer(&self, timer: &Timer) -> Result<(), String> {
         match timer {
             Timer::Announce(group)
+            | Timer::AlterAgain(group)
             | Timer::Probe(group)
             | Timer::ProbeAnswer(group)
             | Timer::StopAgain(group)
@@ -140,9 +148,14 @@ impl Cluster {
             | Timer::PassAgain(group)
             | Timer::FailbackDue(group)
             | Timer::MoveOver(group) => self.check_group(*group),
-            Timer::Beat | Timer::Initdead | Timer::Awake | Timer::Op(_) | Timer::Request(_) | Timer::LeaveOver => {
-                Ok(())
-            }
+            Timer::Beat
+            | Timer::Initdead
+            | Timer::Awake
+            | Timer::Op(_)
+            | Timer::Request(_)
+            | Timer::LeaveOver
+            | Timer::NoteAgain
+            | Timer::ReloadAnswer => Ok(()),
         }
     }
 

@@ -21,6 +21,26 @@ pub struct Status {
     pub maintenance: bool,
     /// Whole sentences on what needs attention; empty when all is well.
     pub attention: Vec<String>,
+    /// Groups that run by something else than the files say, on this node or another.
+    #[serde(default)]
+    pub rollout: Vec<RolloutStatus>,
+}
+
+/// How far the taking over of a group's changed files has come. Digests are hexadecimal; none: nothing of the group.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    pub group: String,
+    pub nodes: Vec<RolloutNode>,
+    /// What this node waits for.
+    pub waits: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutNode {
+    pub node: String,
+    /// What it runs by.
+    pub running: Option<String>,
+    pub files: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

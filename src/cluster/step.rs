@@ -43,7 +43,8 @@ impl Cluster {
             if let Some(heir) = desired {
                 self.pass(id, heir);
             }
-            let nowhere = desired.is_none() && self.joined && !self.leaving && !self.group(id).order.stopped;
+            let meant = self.leaving || self.group(id).order.stopped || self.doomed(id);
+            let nowhere = desired.is_none() && self.joined && !meant;
             return self.block(id, if nowhere { self.nowhere_reason(id) } else { None });
         }
         match self.gate(id) {
@@ -87,6 +88,9 @@ impl Cluster {
         }
         if self.leaving {
             return Some(Stop::plain("this node is leaving".into()));
+        }
+        if self.doomed(id) {
+            return Some(Stop::plain("it is gone from the files of every node that is heard".into()));
         }
         // Two owners end; nothing else is done about what fails or is placed elsewhere.
         if self.maintenance.on {

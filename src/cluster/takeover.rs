@@ -104,6 +104,9 @@ impl Cluster {
         if self.has_unread() || self.now.since(self.read_at) > self.config.timing.keepalive {
             return Some("this node was held up and reads first".into());
         }
+        if self.being_noted(id) {
+            return Some("its new configuration is being written down".into());
+        }
         if !self.group(id).guard_checked && !self.config.group(id).members.is_empty() {
             return Some("its guards are being checked".into());
         }

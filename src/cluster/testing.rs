@@ -224,7 +224,7 @@ pub fn millis(at: u64) -> Time {
 }
 
 /// A host on which nothing of the group runs, and every step is done unless the test says otherwise.
-fn answer(action: &Action, ends: fn(&Action) -> Option<Outcome>) -> Option<Event> {
+pub fn answer(action: &Action, ends: fn(&Action) -> Option<Outcome>) -> Option<Event> {
     let (op, outcome) = match action {
         Action::Inspect { op, .. } => (*op, Outcome::Inspected(Actual { all_active: true, ..Actual::default() })),
         Action::Hold { op, .. }
@@ -233,6 +233,10 @@ fn answer(action: &Action, ends: fn(&Action) -> Option<Outcome>) -> Option<Event
         | Action::RepairAddress { op, .. }
         | Action::StartMembers { op, .. }
         | Action::StopMembers { op, .. }
+        | Action::CheckGuards { op, .. }
+        | Action::DropAddresses { op, .. }
+        | Action::DropMembers { op, .. }
+        | Action::Note { op, .. }
         | Action::VerifyStopped { op, .. } => (*op, Outcome::Done),
         _ => return None,
     };

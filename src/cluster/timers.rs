@@ -37,6 +37,12 @@ pub enum Timer {
     FailbackDue(GroupId),
     /// An operator has waited long enough for an answer.
     Request(RequestId),
+    /// A step of a group's change is tried again.
+    AlterAgain(GroupId),
+    /// The new configuration could not be written down; it is tried again.
+    NoteAgain,
+    /// Who reloaded the files is told how far their taking over has come.
+    ReloadAnswer,
     /// Leaving ends although not every peer has acknowledged the release.
     LeaveOver,
 }

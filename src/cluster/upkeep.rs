@@ -64,7 +64,8 @@ impl Cluster {
     pub(super) fn address_lost(&mut self, id: GroupId, index: usize, loss: Loss) {
         // Putting it back announces it: not before a node that slept has listened, nor where it is beaten.
         let beaten = self.group(id).claim().is_some_and(|grant| self.beaten(id, &grant));
-        if self.has_its_addresses(id) && !self.asleep && !beaten && !self.maintenance.on {
+        let wanted = !self.maintenance.on && !self.is_going(id, index);
+        if self.has_its_addresses(id) && !self.asleep && !beaten && wanted {
             self.repair(id, index, loss);
         }
     }
@@ -112,18 +113,23 @@ impl Cluster {
         if !self.has_its_addresses(id) {
             return true;
         }
+        let added = self.is_added(id, index);
         let group = self.group_mut(id);
         let change = match outcome {
             Outcome::Failed(reason) | Outcome::Refused(reason) | Outcome::Unknown(reason) => {
                 let known = group.missing.insert(index, reason.clone()).is_some();
                 let reason = reason.clone();
-                (!known).then_some(Change::AddressNotRepaired { group: id, index, reason })
+                (!known).then_some(match added {
+                    true => Change::GroupNotChanged { group: id, reason },
+                    false => Change::AddressNotRepaired { group: id, index, reason },
+                })
             }
             Outcome::Done | Outcome::Inspected(_) => {
                 group.missing.remove(&index);
                 group.returned += usize::from(loss == Loss::Flushed);
                 let last = !group.repairs.values().any(|(_, loss)| *loss == Loss::Flushed);
                 match loss {
+                    Loss::Removed if added => None,
                     Loss::Removed => Some(Change::AddressRepaired { group: id, index }),
                     // All of an interface's addresses go together: one word for them.
                     Loss::Flushed if !last => None,

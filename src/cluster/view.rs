@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod agree;
+
 /// Incarnations of a peer that are echoed without having echoed us.
 const CANDIDATES_MAX: usize = 2;
 /// Most echoes in a message, so that every kind of message fits: each peer's, then candidates.
@@ -160,6 +162,8 @@ pub struct View {
     pub links: BTreeMap<LinkId, bool>,
     /// Carrier of the service interfaces. One that was never reported has none.
     pub interfaces: BTreeMap<String, bool>,
+    /// What this node's own files say of groups that run otherwise.
+    pending: BTreeMap<GroupId, u32>,
 }
 
 impl View {
@@ -189,6 +193,7 @@ impl View {
             peers: config.peers().map(|node| (node, peer())).collect(),
             links: config.link_ids().map(|link| (link, false)).collect(),
             interfaces: BTreeMap::new(),
+            pending: BTreeMap::new(),
         }
     }
 
@@ -283,7 +288,15 @@ impl View {
             }
         }
         if let Heard::News(_) = heard {
-            peer.take(now, node, config, message, changes);
+            if peer.take(now, node, config, message, changes) {
+                peer.compare_files(
+                    node,
+                    config,
+                    &self.pending,
+                    message.cluster_digest == config.cluster_digest,
+                    changes,
+                );
+            }
             return Heard::News(node);
         }
         heard
@@ -439,8 +452,8 @@ impl Peer {
         self.last_heard.max(self.last_copy).max(woke) + self.lateness
     }
 
-    /// Takes over what a new message says.
-    fn take(&mut self, now: Time, node: NodeId, config: &Config, message: &Message, changes: &mut Vec<Change>) {
+    /// Takes over what a new message says. Answers whether its files may say something else now.
+    fn take(&mut self, now: Time, node: NodeId, config: &Config, message: &Message, changes: &mut Vec<Change>) -> bool {
         let silence = now.since(self.last_heard);
         let restarted = self.restarted;
         match (self.state, message.flags.left) {
@@ -463,7 +476,7 @@ impl Peer {
         self.note_hears(now, config, message);
         self.standby = message.flags.standby;
         self.maintenance = message.maintenance;
-        let Some(current) = &mut self.current else { return };
+        let Some(current) = &mut self.current else { return false };
         current.said.take(message);
         for says in &message.groups {
             let Some(group) = config.group_by_tag(says.group) else { continue };
@@ -471,9 +484,7 @@ impl Peer {
         }
         // At rest nothing of it changes.
         let changed = restarted || self.agrees.is_none() || !message.groups.is_empty();
-        if current.said.whole && changed {
-            self.note_digests(node, config, message, changes);
-        }
+        current.said.whole && changed
     }
 
     /// The first echo of a node is of the incarnation that counts for the sender. A sequence that rises shows that the node lives;
@@ -490,26 +501,6 @@ impl Peer {
             let risen = if rises { Some(now) } else { before.and_then(|before| before.risen) };
             self.hears.insert(node, Relayed { incarnation: echo.incarnation, sequence: echo.sequence, risen });
         }
-    }
-
-    /// Whether both run by the same configuration.
-    fn note_digests(&mut self, node: NodeId, config: &Config, message: &Message, changes: &mut Vec<Change>) {
-        let Some(current) = &self.current else { return };
-        let theirs = current.said.groups.values().filter(|says| says.config != 0);
-        let same = |id| self.groups.get(&id).is_some_and(|says| says.config == config.group(id).digest);
-        let groups = config.group_ids().all(same) && theirs.count() == config.groups.len();
-        let agrees = (message.cluster_digest == config.cluster_digest, groups);
-        if self.agrees == Some(agrees) {
-            return;
-        }
-        match (agrees, self.agrees) {
-            ((true, true), Some(_)) => changes.push(Change::ConfigAgrees { node }),
-            ((true, true), None) => {}
-            ((cluster, groups), _) => {
-                changes.push(Change::ConfigDiffers { node, cluster: !cluster, groups: !groups });
-            }
-        }
-        self.agrees = Some(agrees);
     }
 }
 

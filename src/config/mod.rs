@@ -54,8 +54,8 @@ pub struct Paths {
     pub units: Vec<PathBuf>,
     /// What the generator left in its own output directory.
     pub generator_digest: PathBuf,
-    /// The configuration that a daemon runs, as it keeps it.
-    pub running: PathBuf,
+    /// The configuration that a daemon adopted, as it keeps it: in this boot, and on disk.
+    pub adopted: [PathBuf; 2],
 }
 
 /// A sound configuration, and what is worth a word all the same.
@@ -77,7 +77,7 @@ impl Paths {
             credential: None,
             units: unitpath::SEARCH_PATH.iter().map(|directory| root.join(directory)).collect(),
             generator_digest: root.join("run/systemd/generator").join(crate::host::systemd::generator::DIGEST_FILE),
-            running: root.join("run/hafailover/running.json"),
+            adopted: ["run/hafailover/running.json", "var/lib/hafailover/adopted.json"].map(|file| root.join(file)),
         }
     }
 
@@ -116,6 +116,11 @@ pub fn load(paths: &Paths, hostname: &str) -> Result<Loaded, Vec<Problem>> {
         }
         _ => Err(problems),
     }
+}
+
+/// The keys alone, whatever the other files say.
+pub fn load_keys(paths: &Paths) -> Result<KeySet, Vec<Problem>> {
+    authkeys::load(paths.credential.as_ref().unwrap_or(&paths.authkeys)).map(|(keys, _)| keys)
 }
 
 fn assemble(cluster: cluster::Cluster, me: model::NodeId, groups: groups::Groups) -> model::Config {

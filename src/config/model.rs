@@ -41,7 +41,7 @@ pub struct Config {
     pub timing: Timing,
     pub links: Vec<LinkConfig>,
     pub takeover: TakeoverConfig,
-    /// Sorted by name.
+    /// Sorted by name as read; a daemon that runs appends what is new and keeps the place of what is gone.
     pub groups: Vec<GroupConfig>,
     /// First four bytes of SHA-256 over what must be equal on all nodes: the cluster's file.
     pub cluster_digest: u32,
@@ -188,8 +188,14 @@ impl Config {
         self.node_ids().find(|id| self.node(*id).name == name)
     }
 
+    /// A group that runs by this configuration.
     pub fn find_group(&self, name: &str) -> Option<GroupId> {
-        self.group_ids().find(|id| self.group(*id).name == name)
+        self.live_groups().find(|id| self.group(*id).name == name)
+    }
+
+    /// All but the places of groups that are gone, or not there yet.
+    pub fn live_groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.group_ids().filter(|id| !self.group(*id).is_gone())
     }
 
     pub fn node_by_tag(&self, tag: NodeTag) -> Option<NodeId> {
@@ -245,6 +251,29 @@ impl VirtualAddress {
 }
 
 impl GroupConfig {
+    /// The place of a group that no adopted configuration holds: nothing of it runs anywhere.
+    pub fn gone(name: &str, tag: GroupTag) -> GroupConfig {
+        GroupConfig {
+            name: name.to_owned(),
+            tag,
+            description: String::new(),
+            nodes: Vec::new(),
+            addresses: Vec::new(),
+            members: Vec::new(),
+            failback: Failback::No,
+            proof: ProofPolicy::Silence,
+            delay: Duration::ZERO,
+            interfaces: Vec::new(),
+            timeout_start: Duration::ZERO,
+            timeout_stop: Duration::ZERO,
+            digest: 0,
+        }
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.digest == 0 && self.nodes.is_empty()
+    }
+
     /// `hafailover-group@NAME.target`
     pub fn target(&self) -> String {
         format!("hafailover-group@{}.target", self.name)

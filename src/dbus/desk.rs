@@ -9,7 +9,7 @@ use crate::host::recording::RecordWord;
 use crate::journal::{JournalHandle, Level};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 /// A status is read off, no more.
@@ -23,7 +23,8 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub struct Desk {
-    config: Arc<Config>,
+    /// What runs now.
+    config: watch::Receiver<Arc<Config>>,
     questions: mpsc::Sender<Question>,
     /// Told by the daemon when something in its status may have changed.
     changed: Arc<Notify>,
@@ -34,7 +35,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new(config: Arc<Config>, questions: mpsc::Sender<Question>, changed: Arc<Notify>) -> Desk {
+    pub fn new(config: watch::Receiver<Arc<Config>>, questions: mpsc::Sender<Question>, changed: Arc<Notify>) -> Desk {
         Desk { config, questions, changed, journal: None, last: Mutex::default(), read: Notify::new() }
     }
 
@@ -80,7 +81,7 @@ impl Desk {
 
     pub(super) async fn command(&self, command: Command) -> Result<String, Error> {
         let longest =
-            |time: fn(&GroupConfig) -> Duration| self.config.groups.iter().map(time).max().unwrap_or_default();
+            |time: fn(&GroupConfig) -> Duration| self.config.borrow().groups.iter().map(time).max().unwrap_or_default();
         let patience = COMMAND_PATIENCE + longest(|group| group.timeout_start) + longest(|group| group.timeout_stop);
         let answer = self.ask(patience, |answer| Question::Command(command, answer)).await;
         self.forget().await;
@@ -115,15 +116,17 @@ impl Desk {
     }
 
     pub(super) fn group(&self, name: &str) -> Result<GroupId, Error> {
-        self.config.find_group(name).ok_or_else(|| {
-            Error::UnknownGroup(unknown("group", name, self.config.groups.iter().map(|group| &group.name)))
+        let config = self.config.borrow();
+        config.find_group(name).ok_or_else(|| {
+            Error::UnknownGroup(unknown("group", name, config.live_groups().map(|id| &config.group(id).name)))
         })
     }
 
     pub(super) fn node(&self, name: &str) -> Result<NodeId, Error> {
-        self.config
+        let config = self.config.borrow();
+        config
             .find_node(name)
-            .ok_or_else(|| Error::UnknownNode(unknown("node", name, self.config.nodes.iter().map(|node| &node.name))))
+            .ok_or_else(|| Error::UnknownNode(unknown("node", name, config.nodes.iter().map(|node| &node.name))))
     }
 }
 
@@ -153,7 +156,7 @@ mod tests {
 
     fn desk() -> (Desk, mpsc::Receiver<Question>) {
         let (questions, asked) = mpsc::channel(8);
-        (Desk::new(Arc::new(config(&["alpha", "beta"])), questions, Arc::default()), asked)
+        (Desk::new(watch::channel(Arc::new(config(&["alpha", "beta"]))).1, questions, Arc::default()), asked)
     }
 
     #[test]

@@ -143,6 +143,7 @@ pub(crate) mod tests {
             links: vec![link],
             groups: vec![group],
             attention: vec![],
+            rollout: vec![],
             maintenance: false,
         }
     }

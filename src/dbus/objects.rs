@@ -23,6 +23,7 @@ impl Mirror {
             nodes: vec![],
             links: vec![],
             groups: vec![],
+            rollout: vec![],
             attention: vec![],
             maintenance: false,
         };

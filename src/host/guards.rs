@@ -5,7 +5,6 @@ use super::orders::{Beat, ToBeat};
 use super::state::Places;
 use super::systemd::bus::{BusError, Systemd};
 use super::systemd::guard::{self, Digests};
-use super::systemd::units::Units;
 use crate::cluster::Event;
 use crate::config::Paths;
 use crate::config::model::{Config, GroupId};
@@ -16,6 +15,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Checked {
     digests: Digests,
+    /// systemd goes by another order than what runs.
+    stale: bool,
     faults: BTreeMap<GroupId, Option<String>>,
 }
 
@@ -26,6 +27,9 @@ pub(super) struct Guards {
     running: bool,
     /// Something happened during a check: check again.
     again: bool,
+    stale: bool,
+    /// What was written, and what ran, when systemd was last asked to read its units anew: asking twice would change nothing.
+    asked: Option<(String, Arc<Config>)>,
 }
 
 /// What a check needs to know.
@@ -58,13 +62,18 @@ impl Guards {
         self.running = false;
         match checked {
             Ok(None) => {}
-            Ok(Some(Checked { digests, faults })) => {
+            Ok(Some(Checked { digests, stale, faults })) => {
+                let state = (digests.written().to_owned(), scope.config.clone());
+                self.stale = stale && self.asked.as_ref() != Some(&state);
+                if self.stale {
+                    self.asked = Some(state);
+                }
                 self.digests = Some(digests);
                 faults.into_iter().for_each(|(group, fault)| tell(group, fault, beat));
             }
             Err(error) => {
                 self.digests = None;
-                for group in scope.config.group_ids() {
+                for group in scope.config.live_groups() {
                     tell(group, Some(error.to_string()), beat);
                 }
             }
@@ -75,6 +84,13 @@ impl Guards {
             self.digests = None;
         }
         again
+    }
+}
+
+impl Guards {
+    /// Whether systemd should be asked to read its units anew, so that it orders what runs as it runs. Once: it may be in vain.
+    pub(super) fn wants_reload(&mut self) -> bool {
+        std::mem::take(&mut self.stale)
     }
 }
 
@@ -91,13 +107,13 @@ pub(super) async fn check(scope: Scope, known: Option<Digests>) -> Result<Option
         return Ok(None);
     }
     let mut faults = BTreeMap::new();
-    for group in scope.config.group_ids() {
+    for group in scope.config.live_groups() {
         let config = scope.config.group(group);
         let grant = scope.places.grant_file(&config.name);
-        let units = Units::of(&scope.config, group);
-        faults.insert(group, guard::fault(&scope.systemd, units.names(), &grant, &digests).await?);
+        faults.insert(group, guard::fault(&scope.systemd, config, &grant, &digests).await?);
     }
-    Ok(Some(Checked { digests, faults }))
+    let stale = digests.is_stale(&scope.config);
+    Ok(Some(Checked { digests, stale, faults }))
 }
 
 #[cfg(test)]
@@ -116,7 +132,7 @@ mod tests {
         let scope = Scope { config, systemd: Systemd::new(), paths, places: places.clone() };
         let (beat, _inbox) = beat_channel().unwrap();
         let mut guards = Guards::default();
-        let checked = || Ok(Some(Checked { digests: digests.clone(), faults: BTreeMap::new() }));
+        let checked = || Ok(Some(Checked { digests: digests.clone(), stale: false, faults: BTreeMap::new() }));
 
         assert!(guards.begin());
         assert!(!guards.end(checked(), &scope, &beat));

@@ -8,7 +8,7 @@ use super::systemd::{guard, watch};
 use super::tasks::End;
 use crate::cluster::{Event, OpId, Outcome};
 use crate::config::Paths;
-use crate::config::model::{Config, GroupId};
+use crate::config::model::{Config, GroupConfig, GroupId};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -68,17 +68,23 @@ impl Members {
         }
         let (systemd, units, paths) = (self.systemd.clone(), self.units(group), self.paths.clone());
         let beat = self.beat.clone();
-        let name = &self.config.group(group).name;
-        let grant = self.places.grant_file(name);
+        let config = self.config.group(group).clone();
+        let grant = self.places.grant_file(&config.name);
         // Without members there is nothing that a guard would hold back.
-        let guarded = !self.config.group(group).members.is_empty();
+        let guarded = !config.members.is_empty();
         let handle = tasks.spawn(async move {
             let deadline = units.start_deadline();
             if guarded {
-                match fault_by(&systemd, &units, &grant, paths, deadline).await {
-                    Ok(None) => {}
+                match fault_by(&systemd, &config, &grant, paths, deadline).await {
+                    // Right after an adoption its target may still want a member that has left it.
+                    Ok(Ok(ordered)) if !ordered => {
+                        if let Err(error) = systemd.reload().await {
+                            return End::Started { op, group, outcome: Outcome::Unknown(error.to_string()) };
+                        }
+                    }
+                    Ok(Ok(_)) => {}
                     // The heart learns why first, so that it does not nominate this node again at once.
-                    Ok(Some(fault)) => {
+                    Ok(Err(fault)) => {
                         beat.send(ToBeat::Event(Event::Guard { group, fault: Some(fault.clone()) }));
                         return End::Started { op, group, outcome: Outcome::Refused(fault) };
                     }
@@ -118,6 +124,32 @@ impl Members {
         }
     }
 
+    /// Stops some members of a group that goes on. What is meant to go is no news.
+    pub(super) fn drop(&mut self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId, gone: &[String]) {
+        let (gone, left) = self.units(group).split(gone);
+        if let Some(watch) = self.watches.remove(&group) {
+            watch.abort();
+            self.watch_units(group, left);
+        }
+        let systemd = self.systemd.clone();
+        tasks.spawn(async move { End::Finished { op, outcome: gone.stop(&systemd).await } });
+    }
+
+    /// Whether systemd has loaded the guards of a group in a form that it does not have yet.
+    pub(super) fn check_guards(&self, tasks: &mut JoinSet<End>, op: OpId, to: &GroupConfig) {
+        let (systemd, paths, to) = (self.systemd.clone(), self.paths.clone(), to.clone());
+        let grant = self.places.grant_file(&to.name);
+        tasks.spawn(async move {
+            let digests = guard::digests(paths).await;
+            let outcome = match guard::fault(&systemd, &to, &grant, &digests).await {
+                Ok(None) => Outcome::Done,
+                Ok(Some(fault)) => Outcome::Refused(fault),
+                Err(error) => Outcome::Unknown(error.to_string()),
+            };
+            End::Finished { op, outcome }
+        });
+    }
+
     pub(super) fn verify(&self, tasks: &mut JoinSet<End>, op: OpId, group: GroupId) {
         let (systemd, units) = (self.systemd.clone(), self.units(group));
         tasks.spawn(async move { End::Finished { op, outcome: units.verify_stopped(&systemd).await } });
@@ -145,6 +177,8 @@ impl Members {
         }
         self.starting.remove(&group);
         if outcome == Outcome::Done {
+            // One that ran before may have had other members.
+            self.watches.remove(&group).inspect(AbortHandle::abort);
             self.watch(group);
         }
         self.finish(op, outcome);
@@ -188,24 +222,30 @@ impl Members {
 
     fn watch(&mut self, group: GroupId) {
         if !self.watches.contains_key(&group) {
-            let task = watch::watch(self.systemd.clone(), self.units(group), group, self.beat.clone());
-            self.watches.insert(group, tokio::spawn(task).abort_handle());
+            self.watch_units(group, self.units(group));
         }
+    }
+
+    fn watch_units(&mut self, group: GroupId, units: Units) {
+        let task = watch::watch(self.systemd.clone(), units, group, self.beat.clone());
+        self.watches.insert(group, tokio::spawn(task).abort_handle());
     }
 }
 
-/// What is wrong with the guards, by the files and units of each try: a reload may be what the bus is away for.
+/// What is wrong with the guards, by the files and units of each try: a reload may be what the bus is away for. Without a fault,
+/// whether systemd orders the group as it runs.
 async fn fault_by(
     systemd: &Systemd,
-    units: &Units,
+    group: &GroupConfig,
     grant: &Path,
     paths: Paths,
     deadline: Instant,
-) -> Result<Option<String>, BusError> {
+) -> Result<Result<bool, String>, BusError> {
     loop {
         let digests = guard::digests(paths.clone()).await;
-        match guard::fault(systemd, units.names(), grant, &digests).await {
-            Ok(fault) => return Ok(fault),
+        match guard::fault(systemd, group, grant, &digests).await {
+            Ok(Some(fault)) => return Ok(Err(fault)),
+            Ok(None) => return Ok(Ok(digests.orders(group))),
             Err(error) => systemd.outlast(error, deadline).await?,
         }
     }
@@ -262,6 +302,23 @@ mod tests {
         members.inspected(OpId(2), GROUP, WHOLE);
         assert!(members.watches.contains_key(&GROUP));
         assert!(told(&inbox).iter().all(|message| message.starts_with("Inspected")), "both are answered");
+    }
+
+    #[tokio::test]
+    async fn members_that_go_are_watched_no_more_and_the_others_are() {
+        let places = TempPlaces::new("members-drop");
+        let (mut members, mut tasks, inbox) = members(&places);
+        let (gone, left) = members.units(GROUP).split(&["db.service".to_owned()]);
+        assert_eq!((gone.names(), gone.has_members()), (&["db.service".to_owned()][..], true));
+        assert_eq!((left.names(), left.has_members()), (&["hafailover-group@db.target".to_owned()][..], false));
+        members.drop(&mut tasks, OpId(1), GROUP, &["db.service".to_owned()]);
+        assert!(members.watches.is_empty(), "what does not run is not watched");
+        members.watch(GROUP);
+        let before = members.watches[&GROUP].clone();
+        members.drop(&mut tasks, OpId(2), GROUP, &["db.service".to_owned()]);
+        tokio::task::yield_now().await;
+        assert!(before.is_finished() && !members.watches[&GROUP].is_finished());
+        assert_eq!(told(&inbox), Vec::<String>::new());
     }
 
     #[tokio::test]

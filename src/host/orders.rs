@@ -2,7 +2,7 @@
 //! And what the beat thread sees without a word: whether the host thread moves.
 
 use crate::cluster::{Answer, Event, OpId, RequestId, Saved, Status, Time};
-use crate::config::model::GroupId;
+use crate::config::model::{Config, GroupConfig, GroupId};
 use crate::wire::seal::KeySet;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
@@ -32,6 +32,24 @@ pub enum ToHost {
         op: OpId,
         group: GroupId,
     },
+    /// Answered when it is known whether systemd has loaded the guards of a group in this form.
+    CheckGuards {
+        op: OpId,
+        to: GroupConfig,
+    },
+    /// The rest of the group goes on.
+    DropMembers {
+        op: OpId,
+        group: GroupId,
+        units: Vec<String>,
+    },
+    /// Write the adopted configuration down.
+    Note {
+        op: OpId,
+        config: Arc<Config>,
+    },
+    /// What follows goes by this.
+    Configure(Arc<Config>),
     Save(Saved),
     Reply {
         request: RequestId,

@@ -3,6 +3,7 @@
 use super::orders::{Beat, ToBeat};
 use super::recording::RecordWord;
 use crate::cluster::{Answer, Command, Event, RequestId, Status};
+use crate::config::model::GroupConfig;
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
@@ -11,15 +12,20 @@ use tokio::sync::oneshot;
 pub enum Question {
     Status(oneshot::Sender<Status>),
     Command(Command, oneshot::Sender<Answer>),
-    Reload(oneshot::Sender<Answer>),
-    Record(RecordWord, oneshot::Sender<Answer>),
+    Reload(Asker),
+    Record(RecordWord, Asker),
 }
+
+/// Whoever asked for something that is answered in words.
+pub type Asker = oneshot::Sender<Answer>;
 
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     last: u64,
     status: BTreeMap<RequestId, oneshot::Sender<Status>>,
-    commands: BTreeMap<RequestId, oneshot::Sender<Answer>>,
+    commands: BTreeMap<RequestId, Asker>,
+    /// What is to be said beside the heart's answer.
+    said: BTreeMap<RequestId, Vec<String>>,
 }
 
 impl Questions {
@@ -35,6 +41,14 @@ impl Questions {
         beat.send(ToBeat::Event(Event::Command { request, command }));
     }
 
+    /// The heart's answer comes behind what was `said` already.
+    pub(super) fn ask_files(&mut self, beat: &Beat, groups: Vec<GroupConfig>, said: Vec<String>, answer: Asker) {
+        let request = self.next();
+        self.commands.insert(request, answer);
+        self.said.insert(request, said);
+        beat.send(ToBeat::Event(Event::Files { groups, request: Some(request) }));
+    }
+
     /// Nobody waits any more where sending fails: they gave up.
     pub(super) fn status(&mut self, request: RequestId, status: Status) {
         if let Some(answer) = self.status.remove(&request) {
@@ -43,6 +57,10 @@ impl Questions {
     }
 
     pub(super) fn reply(&mut self, request: RequestId, reply: Answer) {
+        let reply = match (self.said.remove(&request), reply) {
+            (Some(said), Answer::Done(text)) => Answer::Done(joined(said, text)),
+            (_, reply) => reply,
+        };
         if let Some(answer) = self.commands.remove(&request) {
             let _ = answer.send(reply);
         }
@@ -52,12 +70,18 @@ impl Questions {
     pub(super) fn forget_abandoned(&mut self) {
         self.status.retain(|_, answer| !answer.is_closed());
         self.commands.retain(|_, answer| !answer.is_closed());
+        self.said.retain(|request, _| self.commands.contains_key(request));
     }
 
     fn next(&mut self) -> RequestId {
         self.last += 1;
         RequestId(self.last)
     }
+}
+
+fn joined(mut said: Vec<String>, text: String) -> String {
+    said.extend(Some(text).filter(|text| !text.is_empty()));
+    if said.is_empty() { "nothing has changed".into() } else { said.join("\n") }
 }
 
 #[cfg(test)]

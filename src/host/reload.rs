@@ -1,35 +1,60 @@
-//! `reload`: reads the files again. New keys are taken at once; every other difference waits for a restart, and is
-//! said. Files with mistakes change nothing. And what a restart may take over while groups run here.
+//! The files against what runs: what a reload takes over at once (keys), what the heart is to agree on with its peers (groups), and
+//! what waits for a restart (all else). Files with mistakes change nothing. And what a daemon runs by when it starts.
 
 use super::orders::{Beat, ToBeat};
-use crate::cluster::{Answer, Event};
-use crate::config::model::{Config, GroupConfig, VirtualAddress};
+use super::systemd::bus::Systemd;
+use super::systemd::guard;
+use crate::cluster::Event;
+use crate::config::model::{Config, GroupConfig, NodeId};
 use crate::config::{self, Loaded, Paths, Problem};
 use crate::wire::seal::KeySet;
-use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::timeout;
 
-/// Reads the files on a thread that may wait for them.
-pub(super) async fn read(paths: Paths) -> Result<Loaded, Vec<Problem>> {
-    // A host without a name is found among no nodes, which is then the mistake that is told.
-    let read = tokio::task::spawn_blocking(move || config::load(&paths, &config::hostname().unwrap_or_default()));
-    // It was cancelled only if the process ends.
-    read.await.unwrap_or(Err(Vec::new()))
+/// systemd runs every generator and reads every unit: some seconds on a slow host.
+const SYSTEMD_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What was read, and why systemd could not be told of it.
+#[derive(Debug)]
+pub(super) struct Read {
+    loaded: Result<Loaded, Vec<Problem>>,
+    unguarded: Option<String>,
 }
 
-/// Judges what was read against what runs; tells the beat thread what changed. `held`: the groups of this host.
+/// Reads the files on a thread that may wait for them. Where systemd has not loaded the guards they ask for, it is told to: members
+/// that are new have them before anybody adopts these files.
+pub(super) async fn read(paths: Paths, systemd: Systemd) -> Read {
+    let files = paths.clone();
+    // A host without a name is found among no nodes, which is then the mistake that is told.
+    let read = tokio::task::spawn_blocking(move || config::load(&files, &config::hostname().unwrap_or_default()));
+    // It was cancelled only if the process ends.
+    let loaded = read.await.unwrap_or(Err(Vec::new()));
+    let mut unguarded = None;
+    if loaded.is_ok() && guard::digests(paths).await.lacks_files() {
+        unguarded = match timeout(SYSTEMD_PATIENCE, systemd.reload()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer within {SYSTEMD_PATIENCE:?}")),
+        };
+    }
+    Read { loaded, unguarded }
+}
+
+/// Takes over what this process alone decides on, and answers with what is said of that, and with the groups as the files have
+/// them; or with all mistakes.
 pub(super) fn apply(
-    loaded: Result<Loaded, Vec<Problem>>,
+    read: Read,
     running: &Config,
-    held: &[String],
     keys: &mut KeySet,
     beat: &Beat,
-) -> Answer {
-    let loaded = match loaded {
+) -> Result<(Vec<String>, Vec<GroupConfig>), String> {
+    let pend = |what| beat.send(ToBeat::Event(Event::Pending(what)));
+    let loaded = match read.loaded {
         Ok(loaded) => loaded,
         Err(problems) => {
+            pend(Some(mistakes(&problems)));
             let lines: String = problems.iter().map(|problem| format!("\n{problem}")).collect();
-            let text = format!("the files have mistakes, the running configuration stays as it is:{lines}");
-            return Answer::Refused(text);
+            return Err(format!("the files have mistakes, the running configuration stays as it is:{lines}"));
         }
     };
     let mut said = Vec::new();
@@ -38,86 +63,86 @@ pub(super) fn apply(
         beat.send(ToBeat::Keys(loaded.keys));
         said.push("the keys are taken over".to_owned());
     }
-    let pending = difference(running, &loaded.config).map(|what| {
-        let remedy = "it takes effect with `systemctl restart hafailover`".to_owned();
-        format!("{what}; {}", held_back(running, &loaded.config, held).unwrap_or(remedy))
-    });
-    if let Some(what) = &pending {
-        said.push(format!("changed on disk: {what}"));
-    }
-    beat.send(ToBeat::Event(Event::Pending(pending)));
-    if said.is_empty() {
-        said.push("nothing has changed".into());
-    }
+    let (groups, unknown) = in_terms_of(running, &loaded.config);
+    let pending = restart_for(running, &loaded.config, &unknown);
+    said.extend(pending.iter().map(|what| format!("changed on disk: {what}")));
+    pend(pending);
+    said.extend(
+        read.unguarded.map(|error| {
+            format!("systemd cannot be asked to read its units anew: {error}; run: systemctl daemon-reload")
+        }),
+    );
     said.extend(loaded.warnings.iter().map(|warning| format!("warning: {warning}")));
-    Answer::Done(said.join("\n"))
+    Ok((said, groups))
 }
 
-/// What differs, named as an administrator knows it.
-fn difference(running: &Config, on_disk: &Config) -> Option<String> {
-    if running == on_disk {
-        return None;
-    }
+/// In one line, for the status.
+pub fn mistakes(problems: &[Problem]) -> String {
+    let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    format!("it has mistakes, so what ran before goes on: {}", all.join(" | "))
+}
+
+/// What of the files takes effect with the next start only. `unknown`: groups that name nodes which this daemon does not know.
+fn restart_for(running: &Config, files: &Config, unknown: &[String]) -> Option<String> {
+    let without_groups = |config: &Config| Config { groups: Vec::new(), groups_digest: 0, ..config.clone() };
     let mut what = Vec::new();
-    if running.cluster_digest != on_disk.cluster_digest {
+    if running.cluster_digest != files.cluster_digest {
         what.push("hafailover.toml".to_owned());
+    } else if without_groups(running) != without_groups(files) {
+        what.push("local.toml".to_owned());
     }
-    let by_name = |config: &Config| -> BTreeMap<String, GroupConfig> {
-        config.groups.iter().map(|group| (group.name.clone(), group.clone())).collect()
-    };
-    let (old, new) = (by_name(running), by_name(on_disk));
-    for (name, group) in &new {
-        match old.get(name) {
-            None => what.push(format!("group {name} (new)")),
-            Some(before) if before != group => what.push(format!("group {name}")),
-            Some(_) => {}
+    what.extend(unknown.iter().map(|name| format!("group {name}, whose Nodes= are not all known here yet")));
+    (!what.is_empty()).then(|| {
+        let groups = "which keeps the groups running";
+        format!("{}; it takes effect with `systemctl restart hafailover`, {groups}", what.join(", "))
+    })
+}
+
+/// The groups of `files` with the nodes as `running` numbers them; and those that name a node it does not know: they stay as they run.
+pub fn in_terms_of(running: &Config, files: &Config) -> (Vec<GroupConfig>, Vec<String>) {
+    let (mut groups, mut unknown) = (Vec::new(), Vec::new());
+    for group in &files.groups {
+        let nodes: Option<Vec<NodeId>> =
+            group.nodes.iter().map(|node| running.find_node(&files.node(*node).name)).collect();
+        match nodes {
+            Some(nodes) => groups.push(GroupConfig { nodes, ..group.clone() }),
+            None => {
+                unknown.push(group.name.clone());
+                groups.extend(running.find_group(&group.name).map(|id| running.group(id).clone()));
+            }
         }
     }
-    let gone = old.keys().filter(|name| !new.contains_key(*name));
-    what.extend(gone.map(|name| format!("group {name} (gone)")));
-    if what.is_empty() {
-        what.push("local.toml".into());
+    (groups, unknown)
+}
+
+/// What a daemon that starts runs by: the cluster of its files, and the groups as they were adopted. `held`: groups that run here.
+/// Answers with what stands against these files, if anything.
+pub fn at_start(adopted: Option<Config>, files: &Config, held: &[String]) -> (Config, Option<String>) {
+    let Some(adopted) = adopted else { return (files.clone(), None) };
+    let renamed = adopted.node(adopted.me).name != files.node(files.me).name;
+    if !held.is_empty() && renamed {
+        let why = format!(
+            "this node has another name now, and {} runs here and goes on as before; to change it: hafailoverctl stop {}, \
+             systemctl restart hafailover",
+            held.join(", "),
+            held[0]
+        );
+        return (adopted, Some(why));
     }
-    Some(what.join(", "))
-}
-
-/// Why a restart must not take `new` over, with the remedy: it would have `held` groups of this host stopped by what their new files name,
-/// so what only the old ones name would run on beside the next owner; or it would stop for a while what a restart leaves running.
-pub fn held_back(running: &Config, new: &Config, held: &[String]) -> Option<String> {
-    let renamed = running.node(running.me).name != new.node(new.me).name;
-    let reasons = held.iter().filter_map(|name| {
-        let old = running.group(running.find_group(name)?);
-        let what = match new.find_group(name) {
-            None => vec!["the files do not name it any more".to_owned()],
-            Some(_) if renamed => vec!["this node has another name now".to_owned()],
-            Some(id) => changes(old, new.group(id)),
-        };
-        let back = if new.find_group(name).is_some() { format!(", hafailoverctl start {name}") } else { String::new() };
-        (!what.is_empty()).then(|| {
-            format!(
-                "group {name} runs here and goes on as before, because {}; to change it: hafailoverctl stop {name}, \
-                 systemctl restart hafailover{back}",
-                what.join(", ")
-            )
-        })
+    // Another cluster's groups mean nothing in this one.
+    if held.is_empty() && adopted.cluster != files.cluster {
+        return (files.clone(), None);
+    }
+    let groups = adopted.groups.iter().map(|group| {
+        let same = files.groups.iter().find(|other| other.name == group.name && other.digest == group.digest);
+        // What only this host's own names tell apart is not for the peers to agree on.
+        if let Some(same) = same.filter(|_| !held.contains(&group.name)) {
+            return same.clone();
+        }
+        let nodes = group.nodes.iter().filter_map(|node| files.find_node(&adopted.node(*node).name)).collect();
+        GroupConfig { nodes, ..group.clone() }
     });
-    let reasons: Vec<String> = reasons.collect();
-    (!reasons.is_empty()).then(|| reasons.join("; "))
-}
-
-/// What of a running group a daemon with the new definition would not stop, or not find running. A new address is none of it: what
-/// adopts the group puts it up.
-fn changes(old: &GroupConfig, new: &GroupConfig) -> Vec<String> {
-    let place = |address: &VirtualAddress| (address.address, address.prefix, address.interface.clone());
-    let kept = |old: &VirtualAddress| new.addresses.iter().any(|new| place(new) == place(old));
-    let gone = old.addresses.iter().filter(|old| !kept(old));
-    let dev = |old: &VirtualAddress| old.interface.as_ref().map_or(String::new(), |dev| format!(" dev {dev}"));
-    let gone = gone.map(|old| format!("{}/{}{} is gone from its files", old.address, old.prefix, dev(old)));
-    let left = old.members.iter().filter(|member| !new.members.contains(member));
-    let left = left.map(|member| format!("{member} is gone from its files"));
-    let added = new.members.iter().filter(|member| !old.members.contains(member));
-    let added = added.map(|member| format!("{member} is new in its files"));
-    gone.chain(left).chain(added).collect()
+    (Config { groups: groups.collect(), ..files.clone() }, None)
 }
 
 #[cfg(test)]
@@ -126,104 +151,96 @@ mod tests {
     use crate::host::held::tests::config;
     use crate::host::orders::beat_channel;
     use crate::wire::seal::{Key, Method};
-    use std::time::Duration;
+    use std::collections::BTreeMap;
 
     fn keys(secret: &str) -> KeySet {
         let key = Key { method: Method::Sha256, secret: secret.into() };
         KeySet::new(1, BTreeMap::from([(1, key)])).unwrap()
     }
 
-    fn loaded(config: Config, secret: &str) -> Loaded {
-        Loaded { config, keys: keys(secret), warnings: vec![] }
+    fn loaded(config: Config, secret: &str) -> Read {
+        Read { loaded: Ok(Loaded { config, keys: keys(secret), warnings: vec![] }), unguarded: None }
     }
 
     #[test]
     fn new_keys_are_taken_and_nothing_else_is_pending() {
         let (beat, inbox) = beat_channel().unwrap();
         let (running, mut held) = (config(&["alpha"]), keys("old"));
-        let answer = apply(Ok(loaded(running.clone(), "new")), &running, &[], &mut held, &beat);
-        assert_eq!(answer, Answer::Done("the keys are taken over".into()));
+        let taken = apply(loaded(running.clone(), "new"), &running, &mut held, &beat);
+        assert_eq!(taken, Ok((vec!["the keys are taken over".into()], running.groups.clone())));
         assert_eq!(held, keys("new"));
         let told: Vec<ToBeat> = inbox.drain().collect();
         assert!(matches!(&told[0], ToBeat::Keys(new) if *new == keys("new")), "{told:?}");
         assert!(matches!(&told[1], ToBeat::Event(Event::Pending(None))), "{told:?}");
-        assert_eq!(
-            apply(Ok(loaded(running.clone(), "new")), &running, &[], &mut held, &beat),
-            Answer::Done("nothing has changed".into())
-        );
+        let again = apply(loaded(running.clone(), "new"), &running, &mut held, &beat);
+        assert_eq!(again, Ok((vec![], running.groups)));
     }
 
     #[test]
-    fn what_differs_is_named() {
+    fn what_waits_for_a_restart_is_named_and_groups_do_not() {
         let running = config(&["alpha", "beta"]);
-        assert_eq!(difference(&running, &running), None);
-        let mut changed = running.clone();
-        changed.groups[1].timeout_stop = Duration::from_secs(1);
-        changed.groups[0].name = "mail".into();
-        assert_eq!(difference(&running, &changed).unwrap(), "group mail (new), group web, group db (gone)");
-        let mut cluster = running.clone();
-        cluster.cluster_digest += 1;
-        assert_eq!(difference(&running, &cluster).unwrap(), "hafailover.toml");
-        let mut local = running.clone();
-        local.takeover.delay = Duration::from_secs(1);
-        assert_eq!(difference(&running, &local).unwrap(), "local.toml");
-    }
-
-    fn address(last: u8) -> VirtualAddress {
-        let address = [10, 0, 0, last].into();
-        VirtualAddress { address, prefix: 24, interface: Some("eth0".into()), label: None, broadcast: None }
-    }
-
-    #[test]
-    fn what_a_restart_would_leave_behind_holds_the_new_files_back() {
-        let mut running = config(&["alpha", "beta"]);
-        running.groups[1].addresses = vec![address(77)];
-        let held = ["web".to_owned()];
-        let after = |change: fn(&mut Config)| {
-            let mut new = running.clone();
-            change(&mut new);
-            held_back(&running, &new, &held)
+        let waits = |change: fn(&mut Config)| {
+            let mut files = running.clone();
+            change(&mut files);
+            restart_for(&running, &files, &in_terms_of(&running, &files).1).unwrap_or_default()
         };
-        assert_eq!(after(|_| {}), None);
-        let gone = after(|new| new.groups[1].addresses = vec![address(78)]).unwrap();
-        let remedy = "hafailoverctl stop web, systemctl restart hafailover, hafailoverctl start web";
-        assert!(gone.contains("10.0.0.77/24 dev eth0 is gone") && gone.ends_with(remedy), "{gone}");
-        assert!(after(|new| new.groups[1].addresses[0].prefix = 25).unwrap().contains("10.0.0.77/24"));
-        assert!(after(|new| new.groups[1].addresses[0].interface = Some("eth1".into())).unwrap().contains("dev eth0"));
-        assert!(after(|new| new.groups[1].members.clear()).unwrap().contains("nginx.service is gone"));
-        assert!(after(|new| new.groups[1].members.push("a.mount".into())).unwrap().contains("a.mount is new"));
-        let gone = after(|new| drop(new.groups.pop())).unwrap();
-        assert!(gone.contains("web") && gone.ends_with("restart hafailover"), "{gone}: there is nothing to start");
-        assert!(after(|new| new.nodes[0].name = "gamma".into()).unwrap().contains("another name"));
+        assert_eq!(waits(|files| files.groups[1].members.clear()), "");
+        assert!(waits(|files| files.cluster_digest += 1).starts_with("hafailover.toml; it takes effect with"));
+        assert!(waits(|files| files.takeover.delay = Duration::from_secs(1)).starts_with("local.toml; "));
     }
 
     #[test]
-    fn what_runs_elsewhere_or_only_grows_by_an_address_holds_nothing_back() {
-        let mut running = config(&["alpha", "beta"]);
-        running.groups[1].addresses = vec![address(77)];
+    fn nodes_are_known_by_name_and_a_group_that_names_a_new_one_stays_as_it_runs() {
+        let running = config(&["alpha", "beta"]);
+        let mut files = config(&["beta", "gamma", "alpha"]);
+        files.groups[0].nodes = vec![NodeId(0), NodeId(2)];
+        files.groups[1].nodes = vec![NodeId(1), NodeId(2)];
+        files.groups[1].members.clear();
+        let (groups, unknown) = in_terms_of(&running, &files);
+        assert_eq!(groups[0].nodes, [NodeId(1), NodeId(0)], "beta, then alpha");
+        assert_eq!((&groups[1], unknown), (&running.groups[1], vec!["web".to_owned()]));
         let mut new = running.clone();
-        new.groups[1].addresses.push(address(78));
-        new.groups[1].addresses[0].label = Some("eth0:web".into());
-        new.groups[0].members.clear();
-        assert_eq!(held_back(&running, &new, &["web".into()]), None);
-        assert!(held_back(&running, &new, &["db".into()]).is_some());
-        assert_eq!(held_back(&running, &new, &["unknown".into()]), None);
+        new.groups.remove(1);
+        assert_eq!(in_terms_of(&new, &files).0.len(), 1, "and one that is new waits");
     }
 
     #[test]
-    fn a_reload_says_what_a_restart_will_not_do() {
-        let (beat, inbox) = beat_channel().unwrap();
-        let (running, mut same) = (config(&["alpha"]), keys("old"));
-        let mut new = running.clone();
-        new.groups[1].members.clear();
-        for (held, expected) in [(vec![], "takes effect with"), (vec!["web".to_owned()], "hafailoverctl stop web")] {
-            let answer = apply(Ok(loaded(new.clone(), "old")), &running, &held, &mut same, &beat);
-            let Answer::Done(text) = answer else { panic!("{answer:?}") };
-            assert!(text.contains("group web") && text.contains(expected), "{text}");
-            let told: Vec<ToBeat> = inbox.drain().collect();
-            let [ToBeat::Event(Event::Pending(Some(what)))] = &told[..] else { panic!("{told:?}") };
-            assert!(what.contains(expected), "{what}");
-        }
+    fn a_start_goes_on_with_what_was_adopted_whatever_the_files_say_of_groups() {
+        let mut adopted = config(&["alpha", "beta"]);
+        adopted.groups[1].nodes = vec![NodeId(1), NodeId(0)];
+        let mut files = config(&["beta", "alpha"]);
+        files.timing.deadtime *= 2;
+        files.groups[1].members.clear();
+        files.groups[1].digest += 1;
+        files.groups.remove(0);
+        let (runs, why) = at_start(Some(adopted.clone()), &files, &[]);
+        assert_eq!((runs.timing.deadtime, why), (files.timing.deadtime, None));
+        assert_eq!(runs.groups.len(), 2, "one that is gone from the files is not gone from the cluster");
+        assert_eq!(runs.groups[1].members, adopted.groups[1].members);
+        assert_eq!(runs.groups[1].nodes, [NodeId(0), NodeId(1)], "beta, then alpha, as their names say");
+        assert_eq!(at_start(None, &files, &[]), (files.clone(), None), "the first start of all");
+        let other = Config { cluster: "other".into(), ..files };
+        assert_eq!(at_start(Some(adopted), &other, &[]), (other.clone(), None), "groups of another cluster");
+    }
+
+    #[test]
+    fn names_of_this_host_alone_are_the_files_unless_the_group_runs_here() {
+        let adopted = config(&["alpha", "beta"]);
+        let mut files = adopted.clone();
+        files.groups[1].interfaces = vec!["lan7".into()];
+        let interfaces = |held: &[String]| at_start(Some(adopted.clone()), &files, held).0.groups[1].interfaces.clone();
+        assert_eq!(interfaces(&[]), ["lan7"]);
+        assert_eq!(interfaces(&["web".into()]), Vec::<String>::new(), "what runs is changed step by step");
+    }
+
+    #[test]
+    fn a_node_that_has_another_name_goes_on_with_what_it_holds() {
+        let adopted = config(&["alpha", "beta"]);
+        let files = config(&["gamma", "beta"]);
+        let (runs, why) = at_start(Some(adopted.clone()), &files, &["web".into()]);
+        assert_eq!(runs, adopted);
+        assert!(why.unwrap().contains("hafailoverctl stop web"));
+        assert_eq!(at_start(Some(adopted), &files, &[]).0.nodes, files.nodes);
     }
 
     #[test]
@@ -237,11 +254,13 @@ mod tests {
             remedy: "do otherwise".into(),
         };
         let (running, mut held) = (config(&["alpha"]), keys("old"));
-        let answer = apply(Err(vec![problem(3, "first"), problem(9, "second")]), &running, &[], &mut held, &beat);
-        let Answer::Refused(text) = answer else { panic!("{answer:?}") };
+        let read = Read { loaded: Err(vec![problem(3, "first"), problem(9, "second")]), unguarded: None };
+        let text = apply(read, &running, &mut held, &beat).unwrap_err();
         assert!(text.contains("hafailover.toml:3:2: first; do otherwise"), "{text}");
         assert!(text.contains("hafailover.toml:9:2: second"), "{text}");
-        assert_eq!(inbox.drain().count(), 0);
+        let told: Vec<ToBeat> = inbox.drain().collect();
+        let [ToBeat::Event(Event::Pending(Some(what)))] = &told[..] else { panic!("{told:?}") };
+        assert!(what.contains("first") && what.contains("second"), "the status says it too: {what}");
         assert_eq!(held, keys("old"));
     }
 }

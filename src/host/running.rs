@@ -1,12 +1,12 @@
-//! The configuration that runs, kept in `/run`: a daemon that is started anew while groups run here goes on with it when the files
-//! have become unreadable meanwhile, and what cleans up after a dead daemon uses nothing else.
+//! The configuration that runs, as it was adopted: kept in `/run`, and on disk for the next boot. A daemon goes on with it, whatever the
+//! files say meanwhile, and what cleans up after a dead daemon uses nothing else.
 //! It must not know what a configuration means.
 
 use super::state::Places;
 use crate::config::model::Config;
 use crate::config::{Paths, authkeys};
 use crate::wire::seal::KeySet;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -19,22 +19,72 @@ fn keys_file(places: &Places) -> PathBuf {
     places.run.join("running-authkeys")
 }
 
+/// On disk: what was adopted outlives a boot.
+fn adopted_file(places: &Places) -> PathBuf {
+    places.state.join("adopted.json")
+}
+
 /// Called once the configuration was found sound and before anything acts on it; again when `reload` took new keys.
-pub fn keep(places: &Places, paths: &Paths, config: &Config) -> io::Result<()> {
+pub fn keep_keys(places: &Places, paths: &Paths) -> io::Result<()> {
     let keys = std::fs::read(paths.credential.as_ref().unwrap_or(&paths.authkeys))?;
-    replace(&keys_file(places), &keys)?;
-    replace(&config_file(places), &serde_json::to_vec_pretty(config)?)
+    replace(&keys_file(places), &keys)
+}
+
+/// Written before anything is done by it: whoever follows a daemon finds all that it may have left.
+pub fn note(places: &Places, config: &Config) -> io::Result<()> {
+    replace(&config_file(places), &text_of(config)?)
+}
+
+/// The same on disk. Waits for the disk: never call it on a thread that has anything else to do.
+pub fn keep(places: &Places, config: &Config) -> io::Result<()> {
+    let text = text_of(config)?;
+    // At rest it is there already.
+    if std::fs::read(adopted_file(places)).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&places.state)?;
+    replace(&adopted_file(places), &text)?;
+    File::open(&places.state)?.sync_all()
+}
+
+/// Without the places of groups that are gone.
+fn text_of(config: &Config) -> io::Result<Vec<u8>> {
+    let mut config = config.clone();
+    config.groups.retain(|group| !group.is_gone());
+    Ok(serde_json::to_vec_pretty(&config)?)
+}
+
+/// What this node runs by its last adoption, of this boot or another one. Nothing: it never adopted any.
+pub fn adopted(places: &Places) -> Result<Option<Config>, String> {
+    for path in [config_file(places), adopted_file(places)] {
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(format!("{}: {error}", path.display())),
+        };
+        return parse(&path, &text).map(Some);
+    }
+    Ok(None)
+}
+
+/// The keys that the last daemon of this boot used.
+pub fn last_keys(places: &Places) -> Result<KeySet, String> {
+    authkeys::load(&keys_file(places)).map(|(keys, _)| keys).map_err(|problems| problems[0].to_string())
 }
 
 pub fn load(places: &Places) -> Result<(Config, KeySet), String> {
     let path = config_file(places);
     let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let config: Config = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    if !config.is_whole() {
-        return Err(format!("{}: it means nodes that it does not name", path.display()));
+    Ok((parse(&path, &text)?, last_keys(places)?))
+}
+
+fn parse(path: &Path, text: &[u8]) -> Result<Config, String> {
+    let config: Config = serde_json::from_slice(text).map_err(|error| format!("{}: {error}", path.display()))?;
+    if config.is_whole() {
+        Ok(config)
+    } else {
+        Err(format!("{}: it means nodes that it does not name", path.display()))
     }
-    let (keys, _) = authkeys::load(&keys_file(places)).map_err(|problems| problems[0].to_string())?;
-    Ok((config, keys))
 }
 
 /// Secrets are in it: nobody else may read it, not even for a moment.
@@ -46,6 +96,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(content)?;
+    file.sync_all()?;
     std::fs::rename(&new, path)
 }
 
@@ -63,9 +114,13 @@ mod tests {
         std::fs::write(&paths.authkeys, "auth 1\n1 sha256 0123456789abcdef\n").unwrap();
         std::fs::set_permissions(&paths.authkeys, std::fs::Permissions::from_mode(0o600)).unwrap();
         let config = config(&["alpha", "beta"]);
-        keep(&places, &paths, &config).unwrap();
-        keep(&places, &paths, &config).unwrap();
-        for file in [config_file(&places), keys_file(&places)] {
+        assert_eq!(adopted(&places), Ok(None), "nothing was adopted yet");
+        for _ in 0..2 {
+            keep_keys(&places, &paths).unwrap();
+            note(&places, &config).unwrap();
+            keep(&places, &config).unwrap();
+        }
+        for file in [config_file(&places), adopted_file(&places), keys_file(&places)] {
             assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
         }
         let text = std::fs::read_to_string(config_file(&places)).unwrap();
@@ -77,5 +132,21 @@ mod tests {
         let (found, keys) = load(&places).unwrap();
         assert_eq!(found, config);
         assert!(keys.open(&keys.seal(vec![1])).is_ok());
+        // Another boot.
+        std::fs::remove_file(config_file(&places)).unwrap();
+        assert_eq!(adopted(&places), Ok(Some(config)));
+    }
+
+    #[test]
+    fn the_place_of_a_group_that_is_gone_is_nothing_to_go_on_with() {
+        let places = TempPlaces::new("running-gone");
+        let mut config = config(&["alpha", "beta"]);
+        let gone = config.groups.remove(0);
+        let wanted = config.clone();
+        config.groups.insert(0, crate::config::model::GroupConfig::gone(&gone.name, gone.tag));
+        note(&places, &config).unwrap();
+        assert_eq!(adopted(&places), Ok(Some(wanted)));
+        std::fs::write(config_file(&places), "{").unwrap();
+        assert!(adopted(&places).unwrap_err().contains("running.json"), "half a file is not no file");
     }
 }

@@ -1,15 +1,19 @@
 //! The ends of everything the host thread set going, and the small tasks that belong to no other file.
 
 use super::guards::Checked;
+use super::questions::Asker;
+use super::reload::Read;
+use super::running;
+use super::state::Places;
 use super::systemd::bus::{BusError, Systemd};
+use super::systemd::guard;
 use super::systemd::units::Seen;
-use crate::cluster::{Answer, OpId, Outcome};
-use crate::config::model::GroupId;
-use crate::config::{Loaded, Problem};
+use crate::cluster::{OpId, Outcome};
+use crate::config::Paths;
+use crate::config::model::{Config, GroupId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How a task ended, and so what is to be done next.
@@ -30,7 +34,7 @@ pub(super) enum End {
         group: GroupId,
         seen: Result<Seen, BusError>,
     },
-    Guards(Result<Option<Checked>, BusError>),
+    Guards(Box<Result<Option<Checked>, BusError>>),
     /// Whether the host is going down.
     HostStopping(bool),
     /// Whether the bus stayed away.
@@ -38,7 +42,15 @@ pub(super) enum End {
     Going(Going),
     /// The beat thread runs, and the bus is there or was waited for.
     Ready,
-    Reloaded(Box<Result<Loaded, Vec<Problem>>>, Option<oneshot::Sender<Answer>>),
+    Reloaded(Box<Read>, Option<Asker>),
+    /// The adopted configuration was written down, or not.
+    Noted {
+        op: OpId,
+        config: Arc<Config>,
+        outcome: Outcome,
+    },
+    /// systemd read its units anew; or why not.
+    SystemdReloaded(Option<BusError>),
 }
 
 /// What a SIGTERM means.
@@ -87,4 +99,28 @@ pub(super) async fn host_stopping(systemd: Systemd) -> End {
 pub(super) async fn bus_gone(systemd: Systemd) -> End {
     sleep(BUS_RESTART).await;
     End::BusGone(!systemd.connected())
+}
+
+/// Memory, and not this thread all the same: it is large where there are many groups.
+pub(super) async fn note(places: Places, op: OpId, config: Arc<Config>) -> End {
+    let (written, to) = (config.clone(), places.run.display().to_string());
+    let write = tokio::task::spawn_blocking(move || running::note(&places, &written)).await;
+    let outcome = match write {
+        Ok(Ok(())) => Outcome::Done,
+        Ok(Err(error)) => Outcome::Failed(format!("the new configuration cannot be written to {to}: {error}")),
+        Err(error) => Outcome::Unknown(error.to_string()),
+    };
+    End::Noted { op, config, outcome }
+}
+
+/// A daemon that starts has read the files as they are: members that are new in them have their guards before anybody adopts them.
+pub(super) async fn load_guards(paths: Paths, systemd: Systemd) -> End {
+    match guard::digests(paths).await.lacks_files() {
+        true => reload_systemd(systemd).await,
+        false => End::SystemdReloaded(None),
+    }
+}
+
+pub(super) async fn reload_systemd(systemd: Systemd) -> End {
+    End::SystemdReloaded(systemd.reload().await.err())
 }

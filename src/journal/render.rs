@@ -286,6 +286,16 @@ fn of_group(change: &Change, config: &Config) -> Option<Entry> {
             );
             entry(Notice, 71, group, text).peer(config, *peer).epoch(*epoch)
         }
+        Change::GroupPending { group } => entry(
+            Notice,
+            90,
+            group,
+            "its files have changed; taken over when all nodes that are heard read the same".into(),
+        ),
+        Change::GroupConfigured { group } => entry(Notice, 91, group, "runs by its changed files from here on".into()),
+        Change::GroupDropped { group } => {
+            entry(Notice, 92, group, "is gone from all files, and stopped: forgotten".into())
+        }
         Change::GuardBack { group } => entry(Notice, 70, group, "guarded again: may run here".into()),
         _ => return None,
     };
@@ -348,6 +358,10 @@ fn of_trouble(change: &Change, config: &Config) -> Option<Entry> {
             let address = address(config, *group, *index);
             let text = format!("address {address} is gone and cannot be put back: {reason}");
             entry(Error, 88, group, text).reason(reason)
+        }
+        Change::GroupNotChanged { group, reason } => {
+            let text = format!("its changed files cannot be taken over, it goes on as it is: {reason}");
+            entry(Error, 93, group, text).reason(reason)
         }
         Change::GuardFault { group, reason } => {
             entry(Warning, 87, group, format!("not guarded, so it cannot run here: {reason}")).reason(reason)

@@ -72,6 +72,10 @@ fn every_change() -> Vec<Change> {
         Change::MaintenanceOff,
         Change::HostStopping,
         Change::Leaving,
+        Change::GroupPending { group },
+        Change::GroupConfigured { group },
+        Change::GroupDropped { group },
+        Change::GroupNotChanged { group, reason: reason() },
     ]
 }
 
@@ -90,6 +94,7 @@ fn listed(change: &Change) -> bool {
         MemberDown { .. } | OrderStop { .. } | OrderStart { .. } | GuardFault { .. } | GuardBack { .. } => true,
         AddressesReturned { .. } | AddressNotRepaired { .. } | GroupRenewed { .. } | HostStopping | Leaving => true,
         MoveAsked { .. } | MoveRefused { .. } | StandbyStays | Online | MaintenanceOn | MaintenanceOff => true,
+        GroupPending { .. } | GroupConfigured { .. } | GroupDropped { .. } | GroupNotChanged { .. } => true,
     }
 }
 
@@ -106,7 +111,7 @@ fn every_change_has_a_text_and_a_message_id_of_its_own() {
         assert!(texts.insert(entry.text.clone()), "{change:?}: the same text as another");
         assert!(!entry.text.contains('\n'));
     }
-    assert_eq!(texts.len(), 51);
+    assert_eq!(texts.len(), 55);
 }
 
 #[test]

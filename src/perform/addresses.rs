@@ -71,6 +71,28 @@ impl Addresses {
         }
     }
 
+    /// Another configuration. What is under way for a group whose addresses changed meant other ones: it ends unheard.
+    pub fn configure(&mut self, old: &Config, new: &Config) {
+        let fresh = Addresses::new(new);
+        self.by_address = fresh.by_address;
+        for id in new.group_ids() {
+            let slot = usize::from(id.0);
+            let addresses = &new.group(id).addresses;
+            if old.groups.get(slot).is_some_and(|group| group.addresses == *addresses) {
+                continue;
+            }
+            match self.placed.get_mut(slot) {
+                Some(placed) => (*placed, self.faults[slot]) = (addresses.clone(), None),
+                None => {
+                    self.placed.push(addresses.clone());
+                    self.faults.push(None);
+                }
+            }
+            self.flushed.retain(|(group, _)| *group != id);
+            self.drop_jobs(id);
+        }
+    }
+
     /// A group's addresses, each with the interface it belongs on.
     pub fn of(&self, group: GroupId) -> &[VirtualAddress] {
         &self.placed[usize::from(group.0)]

@@ -176,6 +176,10 @@ fn came(event: &Event, config: &Config) -> String {
         Event::HostThread { answering: true } => "the host thread moves again".into(),
         Event::HostThread { answering: false } => "the host thread stands still".into(),
         Event::Pending(what) => format!("the files on disk: {}", what.as_deref().unwrap_or("as what runs")),
+        Event::Files { groups, .. } => {
+            let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+            format!("the files on disk have the groups {}", names.join(" "))
+        }
         Event::Command { command, .. } => match command {
             Command::Move { group, to } => {
                 let to = config.nodes.get(usize::from(to.0)).map_or("?", |node| &node.name);
@@ -235,6 +239,17 @@ fn did(action: &Action, config: &Config) -> String {
         Action::StartMembers { op, group } => format!("step {}: starts the members of {}", op.0, of(group)),
         Action::StopMembers { op, group } => format!("step {}: stops the members of {}", op.0, of(group)),
         Action::VerifyStopped { op, group } => format!("step {}: verifies that {} is stopped", op.0, of(group)),
+        Action::CheckGuards { op, to } => format!("step {}: looks whether {} is guarded as changed", op.0, to.name),
+        Action::DropAddresses { op, group, indexes } => {
+            format!("step {}: removes {} addresses of {}", op.0, indexes.len(), of(group))
+        }
+        Action::DropMembers { op, group, units } => {
+            format!("step {}: stops {} of {}", op.0, units.join(" "), of(group))
+        }
+        Action::Note { op, .. } => format!("step {}: writes down what it runs by", op.0),
+        Action::Configure(config) => {
+            format!("goes by another configuration, of {} groups", config.live_groups().count())
+        }
         Action::Save(_) => "saves its records".into(),
         Action::Report(change) => format!("reports: {}", render(change, config).text),
         Action::Reply { answer, .. } => match answer {

@@ -35,7 +35,7 @@ pub(super) fn two_nodes(me: u8) -> Config {
 }
 
 pub(super) fn journal() -> JournalHandle {
-    Journal::start(Arc::new(two_nodes(0))).unwrap()
+    Journal::start().unwrap()
 }
 
 pub(super) struct Two {

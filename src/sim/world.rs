@@ -388,6 +388,9 @@ impl World {
                 let later = self.hosts[host].verify(op, group);
                 self.later(host, MS, later);
             }
+            // The files of a simulated host do not change while its daemon runs.
+            Action::CheckGuards { .. } | Action::DropAddresses { .. } | Action::DropMembers { .. } => {}
+            Action::Note { .. } | Action::Configure(_) => {}
         }
     }
 

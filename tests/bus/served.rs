@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Lets anybody do anything, like a system bus with an open policy: what is refused is refused by what is tested.
 const OPEN: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -192,6 +192,7 @@ pub fn status() -> Status {
         links: vec![link],
         groups: vec![group("web")],
         attention: vec![],
+        rollout: vec![],
         maintenance: false,
     }
 }
@@ -217,7 +218,7 @@ pub fn group(name: &str) -> GroupStatus {
 pub fn desk() -> (Desk, mpsc::Receiver<Question>, Arc<Notify>) {
     let (asks, questions) = mpsc::channel(4);
     let changed = Arc::new(Notify::new());
-    (Desk::new(Arc::new(config()), asks, changed.clone()), questions, changed)
+    (Desk::new(watch::channel(Arc::new(config())).1, asks, changed.clone()), questions, changed)
 }
 
 /// A daemon as the bus sees it: tells the status that the test wrote, and does whatever it is told.

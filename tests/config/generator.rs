@@ -1,7 +1,7 @@
 //! What systemd is told: the whole of it for one configuration, and that no member is ever left unguarded.
 
 use crate::tree::{CLUSTER, DB, KEYS, SOUND, Tree, WEB};
-use hafailover::host::systemd::generator::{DIGEST_FILE, Generated, render, write};
+use hafailover::host::systemd::generator::{DIGEST_FILE, Generated, Loaded, ordered, render, says, write};
 use std::path::Path;
 use std::process::Command;
 
@@ -229,18 +229,23 @@ fn the_binary_reports_what_is_broken_and_still_succeeds() {
 }
 
 const RUNNING: &str = "run/hafailover/running.json";
+const ADOPTED: &str = "var/lib/hafailover/adopted.json";
 
 /// As the daemon keeps it, from the files as they are.
-fn run_it(tree: &Tree) {
-    tree.write(RUNNING, serde_json::to_vec_pretty(&tree.loaded().config).expect("plain data"));
+fn adopt(tree: &Tree, file: &str) {
+    tree.write(file, serde_json::to_vec_pretty(&tree.loaded().config).expect("plain data"));
+}
+
+fn members(words: &str) -> Vec<String> {
+    words.split(' ').map(str::to_owned).collect()
 }
 
 #[test]
-fn what_runs_stays_guarded_until_the_daemon_goes_by_the_files() {
+fn targets_go_by_what_was_adopted_and_guards_are_for_both() {
     let tree = Tree::sound();
     tree.replace(WEB, "srv-www.mount nginx.service", "srv-www.mount web.timer nginx.service");
     let without = rendered(&tree);
-    run_it(&tree);
+    adopt(&tree, RUNNING);
     assert_eq!(rendered(&tree), without, "where both say the same, once is enough");
     tree.replace(WEB, "srv-www.mount web.timer nginx.service", "srv-www.mount nginx.service php.service");
     tree.remove(DB);
@@ -257,14 +262,54 @@ fn what_runs_stays_guarded_until_the_daemon_goes_by_the_files() {
     assert!(timer.contains("PartOf=hafailover-group@web.target\n"), "{timer}");
     assert!(timer.contains("Requires=srv-www.mount\nAfter=srv-www.mount\n"), "as it runs: {timer}");
     let web = settings(&both, "hafailover-group@web.target").expect("its target");
-    assert!(web.contains("Wants=php.service\n") && !web.contains("web.timer"), "by the files: {web}");
+    assert!(web.contains("Wants=web.timer\n") && !web.contains("php.service"), "not before it is adopted: {web}");
     let db = settings(&both, "hafailover-group@db.target").expect("its target");
     assert!(guarded(&both, "hafailover-group@db.target", "db") && db.contains("Wants=postgresql@15-main.service\n"));
+    // The copy on disk is as good, where this boot has none; and an older one beside it counts for nothing.
+    adopt(&tree, ADOPTED);
+    let newer = rendered(&tree);
+    assert_eq!(newer, both);
     tree.remove(RUNNING);
     let files = rendered(&tree);
-    assert_eq!(files.digest, both.digest, "the next daemon goes by the files: nothing is left for systemd to read");
-    run_it(&tree);
-    assert_eq!(rendered(&tree), files);
+    assert!(settings(&files, "web.timer").is_none() && settings(&files, "php.service").is_some());
+    tree.remove(ADOPTED);
+    assert_eq!(rendered(&tree), files, "before /var is there: the files");
+}
+
+#[test]
+fn who_leaves_a_group_takes_nobody_along() {
+    let tree = Tree::sound();
+    tree.replace(WEB, "srv-www.mount nginx.service", "a.service b.service c.service d.service");
+    adopt(&tree, RUNNING);
+    tree.replace(WEB, "a.service b.service c.service d.service", "a.service d.service");
+    let generated = rendered(&tree);
+    let text = |unit| settings(&generated, unit).expect("guarded");
+    assert!(text("b.service").contains("Requires=a.service\nAfter=a.service\n"), "{}", text("b.service"));
+    assert!(text("c.service").contains("Requires=a.service\nAfter=a.service\nAfter=b.service\n"));
+    let last = text("d.service");
+    assert!(last.contains("Requires=a.service\nAfter=a.service\nAfter=c.service\n"), "{last}");
+    // A group that goes as a whole goes as it is.
+    tree.remove(WEB);
+    let gone = settings(&rendered(&tree), "d.service").expect("guarded");
+    assert!(gone.contains("Requires=c.service\n") && !gone.contains("Wants="), "{gone}");
+}
+
+#[test]
+fn the_digest_tells_which_form_of_a_group_systemd_knows() {
+    let tree = Tree::sound();
+    adopt(&tree, RUNNING);
+    let (old, new) = (members("srv-www.mount nginx.service"), members("srv-www.mount php.service"));
+    let before = rendered(&tree).digest;
+    assert_eq!((says(&before, "web", &old), says(&before, "web", &new)), (Loaded::Ordered, Loaded::Neither));
+    tree.replace(WEB, "srv-www.mount nginx.service", "srv-www.mount php.service");
+    let both = rendered(&tree);
+    assert_eq!((says(&both.digest, "web", &old), says(&both.digest, "web", &new)), (Loaded::Ordered, Loaded::Guarded));
+    assert_eq!(ordered(&both.digest).collect::<Vec<_>>(), ["db", "web"]);
+    assert!(both.files_digest.iter().all(|line| both.digest.contains(line.as_str())), "{both:#?}");
+    adopt(&tree, RUNNING);
+    let after = rendered(&tree).digest;
+    assert_eq!((says(&after, "web", &old), says(&after, "web", &new)), (Loaded::Neither, Loaded::Ordered));
+    assert_eq!(says("", "web", &old), Loaded::Neither);
 }
 
 #[test]

@@ -79,8 +79,7 @@ impl Neighbour {
                 let identity =
                     Identity { incarnation: Incarnation(clock::random_u64()?), boot: BootId(clock::random_u64()?) };
                 let heart = Cluster::new(config.clone(), identity, &Saved::default(), &[], clock::now());
-                let (netlink, network, journal) =
-                    (Netlink::open()?, Neighbours::open()?, Journal::start(config.clone())?);
+                let (netlink, network, journal) = (Netlink::open()?, Neighbours::open()?, Journal::start()?);
                 let machine = state::Identity { machine_id: within.clone(), product_uuid: String::new() };
                 let edges = Edges::new(config, loaded.keys, places, machine, netlink, network, host, journal);
                 let moves = Arc::new(AtomicU64::new(0));
@@ -90,7 +89,7 @@ impl Neighbour {
             match thread {
                 Ok(thread) => {
                     drop(begun.send(Ok::<(), io::Error>(())));
-                    thread.run(None);
+                    thread.run(Vec::new());
                 }
                 Err(error) => drop(begun.send(Err(error))),
             }

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use zbus::Connection;
 
 const NAME: &str = "org.hafailover1";
@@ -176,8 +176,9 @@ fn every_call_is_answered_and_the_daemon_goes_on() {
     let (served, caller) = runtime.block_on(async {
         tokio::spawn(answer(questions));
         let config: Arc<Config> = Arc::new(crate::holds::sound_config());
-        let served =
-            serve_on(bus.builder(), Arc::new(Desk::new(config, asks, Arc::default()))).await.expect("the name is free");
+        let served = serve_on(bus.builder(), Arc::new(Desk::new(watch::channel(config).1, asks, Arc::default())))
+            .await
+            .expect("the name is free");
         (served, bus.builder().build().await.expect("a second connection"))
     });
     let outcome = TestRunner::new(crate::configuration::few()).run(&call(), |call| {

@@ -158,6 +158,14 @@ impl Systemd {
         }
     }
 
+    /// Runs the generators and reads all units anew; ends when that is over. What follows from it comes as a signal.
+    pub async fn reload(&self) -> Result<(), BusError> {
+        match self.way().await {
+            Way::Bus(link) => self.manage(&link, "Reload", &()).await,
+            Way::Systemctl => without_bus::reload().await,
+        }
+    }
+
     /// Ends when systemd answers: a reload that was under way is over then.
     pub async fn answer(&self) -> Result<(), BusError> {
         self.system_state().await.map(drop)

@@ -1,7 +1,7 @@
 //! What systemd is told of the groups: one drop-in for each group's target, for each member and for what members trigger, as text.
 //! It depends on nothing but the groups' own unit files, and on them only as far as they can be read: a broken
 //! file, or no cluster at all, must not leave a member unguarded. It must not know the daemon, but for the
-//! configuration that one keeps while it runs: until its next start, members that the files name no more stay guarded.
+//! configuration that one has adopted: that says what targets want and how members follow each other, and guards are for both.
 
 use crate::config::member::{Kind, guardable, is_unit_char, kind_of, triggers};
 use crate::config::model::Config;
@@ -9,7 +9,7 @@ use crate::config::problem::Position;
 use crate::config::section::{GroupUnit, read_units};
 use crate::config::unitfile::Specifiers;
 use crate::config::{Paths, Problem, digest};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -26,9 +26,11 @@ const HEADER: &str = "# Written by hafailover-generator. Change the group's Star
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generated {
     pub files: BTreeMap<PathBuf, String>,
-    /// SHA-256 over names and contents of what the groups' unit files alone ask for, in hexadecimal. What is written
-    /// for the running configuration is no part of it: a restart of the daemon changes that, and asks for no reload.
+    /// A line for each group in each of its forms that is guarded: `order` for the one that the target goes by, `guard` for the one that
+    /// only the files have; its name, and SHA-256 over what that form by itself asks for.
     pub digest: String,
+    /// The lines of the files' forms.
+    pub files_digest: Vec<String>,
     /// What could not be read or guarded, for the log.
     pub problems: Vec<Problem>,
     /// Words of `Start=` that name no unit that could be guarded, with their group.
@@ -44,6 +46,11 @@ struct Guarded {
 }
 
 impl Guarded {
+    fn of(name: &str, members: &[String]) -> Guarded {
+        let members = members.iter().filter_map(|member| guardable(member)).collect();
+        Guarded { name: name.to_owned(), members }
+    }
+
     fn has(&self, unit: &str) -> bool {
         self.members.iter().any(|(member, _)| member == unit)
     }
@@ -64,10 +71,69 @@ pub fn render(paths: &Paths, hostname: &str) -> Generated {
             groups.push(group);
         }
     }
-    let digest = digest_of(&drop_ins(&groups));
-    groups.extend(running(&paths.running, &mut problems));
-    let files = drop_ins(&groups);
-    Generated { files, digest, problems, unguarded }
+    let adopted = adopted(&paths.adopted, &mut problems);
+    let names = |groups: &[Guarded]| groups.iter().map(|group| group.name.clone()).collect::<BTreeSet<_>>();
+    let (adopted_names, file_names) = (names(&adopted), names(&groups));
+    let mut lines: Vec<String> = adopted.iter().map(|group| digest_line(ORDER, group)).collect();
+    let mut files_digest = Vec::new();
+    for group in &groups {
+        let same = digest_line(ORDER, group);
+        let known = lines.contains(&same) || !adopted_names.contains(&group.name);
+        let line = if known { same } else { digest_line(GUARD, group) };
+        if !lines.contains(&line) {
+            lines.push(line.clone());
+        }
+        files_digest.push(line);
+    }
+    lines.sort();
+    // Of a group that is gone from the files nobody leaves before the others.
+    let leaving = |group: &Guarded, unit: &str| {
+        let in_files = groups.iter().find(|other| other.name == group.name);
+        file_names.contains(&group.name) && in_files.is_some_and(|files| !files.has(unit))
+    };
+    let leave = adopted.iter().map(|group| {
+        let units = group.members.iter().map(|(unit, _)| unit.clone());
+        units.filter(|unit| leaving(group, unit)).collect()
+    });
+    let leave: Vec<BTreeSet<String>> = leave.chain(groups.iter().map(|_| BTreeSet::new())).collect();
+    let all: Vec<Guarded> = adopted.into_iter().chain(groups).collect();
+    let files = drop_ins(&all, &leave);
+    Generated { files, digest: lines.join("\n"), files_digest, problems, unguarded }
+}
+
+/// What the digest file says of a group in the form of these members.
+pub fn says(digest: &str, name: &str, members: &[String]) -> Loaded {
+    let group = Guarded::of(name, members);
+    let has = |kind| digest.lines().any(|line| line == digest_line(kind, &group));
+    if has(ORDER) {
+        Loaded::Ordered
+    } else if has(GUARD) {
+        Loaded::Guarded
+    } else {
+        Loaded::Neither
+    }
+}
+
+/// The names of the groups whose targets go by the digest's word.
+pub fn ordered(digest: &str) -> impl Iterator<Item = &str> {
+    digest.lines().filter_map(|line| line.strip_prefix(ORDER)?.trim_start().split('"').nth(1))
+}
+
+/// How far a group is known to systemd in one form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loaded {
+    /// The target wants these members, in their order.
+    Ordered,
+    /// They are guarded; the target goes by another form.
+    Guarded,
+    Neither,
+}
+
+const ORDER: &str = "order";
+const GUARD: &str = "guard";
+
+fn digest_line(kind: &str, group: &Guarded) -> String {
+    format!("{kind} {:?} {}", group.name, digest_of(&drop_ins(std::slice::from_ref(group), &[BTreeSet::new()])))
 }
 
 /// Writes drop-ins and digest below `directory`. What fails hinders no other guard; but then there is no digest,
@@ -106,49 +172,44 @@ fn read_group(unit: &GroupUnit, hostname: &str) -> (Guarded, Vec<String>) {
     (Guarded { name: unit.instance.clone(), members }, without)
 }
 
-/// The groups of the configuration that runs; none where that cannot be told.
-fn running(file: &Path, problems: &mut Vec<Problem>) -> Vec<Guarded> {
-    let config = match std::fs::read(file) {
-        Ok(text) => serde_json::from_slice::<Config>(&text).map_err(|error| error.to_string()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => Err(error.to_string()),
-    };
-    match config {
-        Ok(config) => config
-            .groups
-            .into_iter()
-            .map(|group| Guarded {
-                name: group.name,
-                members: group.members.iter().filter_map(|member| guardable(member)).collect(),
-            })
-            .collect(),
-        Err(error) => {
-            let what = format!("the running configuration cannot be read: {error}");
-            problems.push(Problem::new(file, Position::START, what, "systemctl restart hafailover writes it anew"));
-            Vec::new()
+/// The groups of the configuration that was adopted: of this boot, or where there is none yet, as the disk has it. None where that
+/// cannot be told, or before `/var` is there: the daemon then has the generator run again.
+fn adopted(files: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<Guarded> {
+    for file in files {
+        let config = match std::fs::read(file) {
+            Ok(text) => serde_json::from_slice::<Config>(&text).map_err(|error| error.to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => Err(error.to_string()),
+        };
+        match config {
+            Ok(config) => return config.groups.iter().map(|group| Guarded::of(&group.name, &group.members)).collect(),
+            Err(error) => {
+                let what = format!("the adopted configuration cannot be read: {error}");
+                problems.push(Problem::new(file, Position::START, what, "systemctl restart hafailover writes it anew"));
+            }
         }
     }
+    Vec::new()
 }
 
-/// A group may come twice, by its files and as it runs: what came first says what its target wants, and how members
-/// follow each other.
-fn drop_ins(groups: &[Guarded]) -> BTreeMap<PathBuf, String> {
+/// A group may come twice, as it was adopted and by its files: what came first says what its target wants, and how members
+/// follow each other. `leave`: members, group by group, that are to be stopped while the others run on.
+fn drop_ins(groups: &[Guarded], leave: &[BTreeSet<String>]) -> BTreeMap<PathBuf, String> {
     let mut contents: BTreeMap<String, String> = BTreeMap::new();
     for group in groups.iter().filter(|group| loadable(group)) {
         contents.entry(target(group)).or_insert_with(|| target_drop_in(group));
     }
-    for group in groups {
-        let mut previous = None;
-        for (unit, kind) in &group.members {
+    for (group, leave) in groups.iter().zip(leave) {
+        for (index, (unit, kind)) in group.members.iter().enumerate() {
             match contents.get_mut(unit) {
                 Some(content) if has_guard(content, group) => {}
                 // In two groups, which is a mistake: it needs both grants, and the first group orders it.
                 Some(content) => push_guard(content, group),
                 None => {
-                    contents.insert(unit.clone(), member_drop_in(group, *kind, previous));
+                    let before = Before::of(&group.members[..index], leave);
+                    contents.insert(unit.clone(), member_drop_in(group, *kind, before));
                 }
             }
-            previous = Some(unit.as_str());
         }
     }
     // What a member triggers comes and goes by itself, and still needs the grant: nobody may start it by hand either.
@@ -159,7 +220,7 @@ fn drop_ins(groups: &[Guarded]) -> BTreeMap<PathBuf, String> {
                 // By members of two groups, or by two members of one.
                 (Some(content), _) if !has_guard(content, group) => push_guard(content, group),
                 (Some(_), _) | (None, Err(_)) => {}
-                (None, Ok(kind)) => drop(contents.insert(unit, member_drop_in(group, kind, None))),
+                (None, Ok(kind)) => drop(contents.insert(unit, member_drop_in(group, kind, Before::default()))),
             }
         }
     }
@@ -178,13 +239,36 @@ fn target_drop_in(group: &Guarded) -> String {
     text
 }
 
-fn member_drop_in(group: &Guarded, kind: Kind, previous: Option<&str>) -> String {
+/// What a member comes after.
+#[derive(Clone, Copy, Default)]
+struct Before<'a> {
+    /// With which it goes down.
+    required: Option<&'a str>,
+    /// That leaves the group: its stop must not take along who stays.
+    leaving: Option<&'a str>,
+}
+
+impl<'a> Before<'a> {
+    fn of(members: &'a [(String, Kind)], leave: &BTreeSet<String>) -> Before<'a> {
+        let mut back = members.iter().rev().map(|(unit, _)| unit.as_str());
+        let last = members.last().map(|(unit, _)| unit.as_str());
+        Before {
+            required: back.find(|unit| !leave.contains(*unit)),
+            leaving: last.filter(|unit| leave.contains(*unit)),
+        }
+    }
+}
+
+fn member_drop_in(group: &Guarded, kind: Kind, before: Before<'_>) -> String {
     let mut text = format!("{HEADER}[Unit]\n");
     push_guard(&mut text, group);
     push_common(&mut text);
-    if let Some(previous) = previous {
-        line(&mut text, "Requires", previous);
-        line(&mut text, "After", previous);
+    if let Some(required) = before.required {
+        line(&mut text, "Requires", required);
+        line(&mut text, "After", required);
+    }
+    if let Some(leaving) = before.leaving {
+        line(&mut text, "After", leaving);
     }
     // Started early by default, they could not come after us: systemd would break the cycle by dropping our own stop.
     let stopped_by = match kind {

@@ -4,6 +4,7 @@
 use super::bus::{BusError, Systemd, UnitState};
 use super::calls::{Assert, Guarding};
 use super::generator;
+use crate::config::model::{Config, GroupConfig};
 use crate::config::{self, Paths, unitfile};
 use std::path::{Path, PathBuf};
 
@@ -12,38 +13,77 @@ use std::path::{Path, PathBuf};
 pub struct Digests {
     written: String,
     expected: String,
+    /// What of that the files ask for.
+    files: Vec<String>,
     paths: Paths,
+}
+
+impl Digests {
+    /// systemd has not read the groups' files as they are.
+    pub fn lacks_files(&self) -> bool {
+        let has = |line: &String| {
+            let form = |line: &str| line.split_once(' ').map(|(_, form)| form.to_owned());
+            self.written.lines().any(|written| form(written) == form(line))
+        };
+        !self.files.iter().all(has)
+    }
+
+    /// The targets do not go by what runs. While systemd reads its units there is nothing to tell that by.
+    pub fn is_stale(&self, running: &Config) -> bool {
+        if self.written.is_empty() {
+            return false;
+        }
+        let live = || running.live_groups().map(|id| running.group(id));
+        let other = |group: &GroupConfig| !self.orders(group);
+        let expected: Vec<&str> = generator::ordered(&self.expected).collect();
+        let gone = generator::ordered(&self.written).any(|name| !expected.contains(&name));
+        live().any(other) || gone
+    }
+
+    /// The group's target wants what runs, and nothing else. Not known while systemd reads its units.
+    pub fn orders(&self, group: &GroupConfig) -> bool {
+        let says = generator::says(&self.written, &group.name, &group.members);
+        self.written.is_empty() || says == generator::Loaded::Ordered
+    }
+
+    /// Names this state of things, to be compared with another.
+    pub fn written(&self) -> &str {
+        &self.written
+    }
 }
 
 /// Reads the group's files: some dozens of them, so not on a thread that must answer.
 pub async fn digests(paths: Paths) -> Digests {
-    let nothing = Digests { written: String::new(), expected: String::new(), paths: paths.clone() };
-    let read = move || Digests {
-        written: std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned(),
+    let (written, expected, files) = (String::new(), String::new(), Vec::new());
+    let nothing = Digests { written, expected, files, paths: paths.clone() };
+    let read = move || {
+        let written = std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned();
         // A host without a name has no configuration either.
-        expected: generator::render(&paths, &config::hostname().unwrap_or_default()).digest,
-        paths,
+        let now = generator::render(&paths, &config::hostname().unwrap_or_default());
+        Digests { written, expected: now.digest, files: now.files_digest, paths }
     };
     tokio::task::spawn_blocking(read).await.unwrap_or(nothing)
 }
 
-/// What is wrong with the guards of a group, as one sentence with the remedy. `units`: the target and the members.
+/// What is wrong with the guards of a group in one form, as one sentence with the remedy.
 pub async fn fault(
     systemd: &Systemd,
-    units: &[String],
+    group: &GroupConfig,
     grant: &Path,
     digests: &Digests,
 ) -> Result<Option<String>, BusError> {
-    if digest_fault(&digests.written, &digests.expected).is_some() {
+    if digest_fault(&digests.written, group).is_some() {
         // A reload empties the generators' directory first and answers nobody until its end: no digest is no fault
         // before that.
         systemd.answer().await?;
         let now = self::digests(digests.paths.clone()).await;
-        if let Some(fault) = digest_fault(&now.written, &now.expected) {
+        if let Some(fault) = digest_fault(&now.written, group) {
             return Ok(Some(fault));
         }
     }
-    for state in systemd.list(units).await? {
+    let mut units = vec![group.target()];
+    units.extend(group.members.iter().cloned());
+    for state in systemd.list(&units).await? {
         if let Some(fault) = load_fault(&state) {
             return Ok(Some(fault));
         }
@@ -62,7 +102,7 @@ pub async fn fault(
     Ok(None)
 }
 
-fn digest_fault(written: &str, expected: &str) -> Option<String> {
+fn digest_fault(written: &str, group: &GroupConfig) -> Option<String> {
     if written.is_empty() {
         return Some(
             "systemd has not run hafailover's generator: run `systemctl daemon-reload`; if that does not help, see \
@@ -70,9 +110,8 @@ fn digest_fault(written: &str, expected: &str) -> Option<String> {
                 .into(),
         );
     }
-    (written != expected).then(|| {
-        "the group's files were changed and systemd has not read them yet: run `systemctl daemon-reload`".into()
-    })
+    (generator::says(written, &group.name, &group.members) == generator::Loaded::Neither)
+        .then(|| "systemd has not loaded the guards of its members yet: run `systemctl daemon-reload`".into())
 }
 
 fn load_fault(state: &UnitState) -> Option<String> {
@@ -179,9 +218,9 @@ mod tests {
 
     #[test]
     fn each_fault_names_its_remedy() {
-        assert_eq!(digest_fault("abc", "abc"), None);
-        assert!(digest_fault("abc", "abd").unwrap().contains("daemon-reload"));
-        assert!(digest_fault("", "abd").unwrap().contains("hafailover-generator"));
+        let config = crate::host::held::tests::config(&["alpha"]);
+        assert!(digest_fault("order \"db\" abd", &config.groups[0]).unwrap().contains("daemon-reload"));
+        assert!(digest_fault("", &config.groups[0]).unwrap().contains("hafailover-generator"));
         let unit = |load: &str| UnitState {
             name: "nginx.service".into(),
             load: load.into(),
@@ -194,5 +233,40 @@ mod tests {
         assert!(load_fault(&unit("not-found")).unwrap().contains("install"));
         assert!(load_fault(&unit("masked")).unwrap().contains("unmask nginx.service"));
         assert!(load_fault(&unit("bad-setting")).unwrap().contains("bad-setting"));
+    }
+
+    #[tokio::test]
+    async fn systemd_is_asked_anew_where_it_orders_otherwise_than_what_runs_and_not_for_an_edit() {
+        let places = crate::host::held::tests::TempPlaces::new("guard-stale");
+        let paths = Paths::under(&places.state);
+        let put = |file: &Path, text: &[u8]| {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        };
+        let adopt = |config: &Config| put(&paths.adopted[0], &serde_json::to_vec(config).unwrap());
+        let look = || digests(paths.clone());
+        let load = async || put(&paths.generator_digest, look().await.expected.as_bytes());
+        let mut config = crate::host::held::tests::config(&["alpha"]);
+        adopt(&config);
+        assert!(!look().await.is_stale(&config), "a reload has just begun");
+        put(&paths.generator_digest, b"order \"db\" 00\n");
+        assert!(look().await.is_stale(&config), "an early boot without /var");
+        load().await;
+        assert!(!look().await.is_stale(&config));
+        config.groups[1].members.push("php.service".into());
+        adopt(&config);
+        assert!(look().await.is_stale(&config), "a member was adopted");
+        load().await;
+        assert!(!look().await.is_stale(&config));
+        config.groups.remove(0);
+        adopt(&config);
+        assert!(look().await.is_stale(&config), "the guards of a group that is gone are still there");
+        load().await;
+        let edit = paths.units[0].join("hafailover-group@mail.target.d/a.conf");
+        assert!(!look().await.lacks_files());
+        put(&edit, b"[X-HAFailover]\nStart=postfix.service\n");
+        assert!(!look().await.is_stale(&config) && look().await.lacks_files());
+        load().await;
+        assert!(!look().await.is_stale(&config) && !look().await.lacks_files());
     }
 }

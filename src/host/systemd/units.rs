@@ -18,8 +18,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// The units of one group.
 #[derive(Clone, Debug)]
 pub struct Units {
-    /// The target, then the members in start order.
+    /// The target, if it is not a part of a group; then, from `first` on, the members in start order.
     names: Vec<String>,
+    first: usize,
     /// Members of other groups, which ours may set going and must never stop.
     others: BTreeSet<String>,
     timeout_start: Duration,
@@ -71,7 +72,14 @@ impl Units {
         names.extend(group.members.iter().cloned());
         let others = config.groups.iter().filter(|other| other.name != group.name);
         let others = others.flat_map(|other| other.members.iter().cloned()).collect();
-        Units { names, others, timeout_start: group.timeout_start, timeout_stop: group.timeout_stop }
+        Units { names, first: 1, others, timeout_start: group.timeout_start, timeout_stop: group.timeout_stop }
+    }
+
+    /// These members by themselves, and the group without them. What goes must take nobody along that stays.
+    pub fn split(self, members: &[String]) -> (Units, Units) {
+        let (part, rest): (Vec<_>, Vec<_>) = self.names.iter().cloned().partition(|name| members.contains(name));
+        let others = self.others.iter().chain(&rest).cloned().collect();
+        (Units { names: part, first: 0, others, ..self.clone() }, Units { names: rest, ..self })
     }
 
     pub fn names(&self) -> &[String] {
@@ -84,7 +92,7 @@ impl Units {
 
     /// Without, the target runs along for `systemctl` to see, and decides nothing.
     pub fn has_members(&self) -> bool {
-        self.names.len() > 1
+        self.names.len() > self.first
     }
 
     /// Loads the units and asks for their signals.
@@ -239,8 +247,8 @@ impl Units {
             }
         }
         let (own, triggered) = states.split_at(self.names.len());
-        let members = own[1..].iter().rev();
-        for state in own[..1].iter().chain(members).chain(triggered) {
+        let (target, members) = own.split_at(self.first);
+        for state in target.iter().chain(members.iter().rev()).chain(triggered) {
             stop_one(systemd, &state.name, &mut refusals).await?;
         }
         Ok(refusals)
@@ -248,10 +256,7 @@ impl Units {
 
     /// `Done` if nothing of the group runs at this moment.
     pub async fn verify_stopped(&self, systemd: &Systemd) -> Outcome {
-        let check = async {
-            let states = self.look(systemd).await?;
-            self.not_stopped(systemd, &states).await
-        };
+        let check = async { self.not_stopped(systemd, &self.look(systemd).await?).await };
         match check.await {
             Ok(None) => Outcome::Done,
             Ok(Some(reason)) => Outcome::Failed(reason),
@@ -277,7 +282,7 @@ impl Units {
     }
 
     async fn with_triggered(&self, systemd: &Systemd, mut own: Vec<UnitState>) -> Result<Vec<UnitState>, BusError> {
-        let triggered = triggered::by_members(systemd, &own[1..], &self.others).await?;
+        let triggered = triggered::by_members(systemd, &own[self.first..], &self.others).await?;
         own.extend(triggered);
         Ok(own)
     }

@@ -32,6 +32,10 @@ pub(super) async fn reset_failed(unit: &str) -> Result<(), BusError> {
     ask(&["reset-failed", "--", unit]).await.map(drop)
 }
 
+pub(super) async fn reload() -> Result<(), BusError> {
+    ask(&["daemon-reload"]).await.map(drop)
+}
+
 pub(super) async fn reboot() -> Result<(), BusError> {
     ask(&["reboot", "--force"]).await.map(drop)
 }

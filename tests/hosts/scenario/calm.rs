@@ -132,7 +132,7 @@ pub fn row18_journal_stands_still(lab: &Lab) -> Result<String> {
 }
 
 /// Between two heartbeats of the host as they passed the switches: unlike the journal, these lose no warning.
-pub fn longest_gap(host: &Host, packets: &[Packet]) -> Result<Duration> {
+pub(super) fn longest_gap(host: &Host, packets: &[Packet]) -> Result<Duration> {
     let ours = packets.iter().filter(|packet| packet.from == host.seat.address(HB0));
     let body = |packet: &Packet| Some(packet.payload[..packet.payload.len().checked_sub(SEAL_LEN)?].to_vec());
     let mut sent: Vec<u64> = ours.filter_map(|packet| Some(codec::decode(&body(packet)?).ok()?.sent_at)).collect();
@@ -163,7 +163,7 @@ fn accounted(host: &Host, from: Instant) -> Result<String> {
 }
 
 /// Heartbeats of the peer that one link or the other did not bring.
-fn missed(pair: &Pair, host: &Host) -> Result<u64> {
+pub(super) fn missed(pair: &Pair, host: &Host) -> Result<u64> {
     let links = pair.status(host)?.links;
     Ok(links.iter().flat_map(|link| &link.peers).map(|peer| peer.lost).sum())
 }

@@ -18,6 +18,7 @@ mod nobus;
 mod packets;
 mod power;
 mod recording;
+mod rollout;
 mod steps;
 mod words;
 
@@ -86,6 +87,9 @@ pub fn rows() -> Vec<Row> {
         ipv6::row38_mass_addresses,
         words::row36_standby_and_takeover,
         words::row36_maintenance,
+        rollout::row35_rollout,
+        rollout::row35_reloads,
+        rollout::row35_killed_in_a_change,
     ]);
     rows
 }

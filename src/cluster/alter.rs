@@ -1,0 +1,251 @@
+//! How a group that runs here becomes what the files say, touching only what changed. In an order that leaves nothing unnamed at
+//! any moment, for a daemon that dies in between: (1) what is gone is removed, each part confirmed, while the old configuration is the one that is
+//! written down; (2) the new one is written down (`rollout`); (3) what is new is added. It must not know why the files changed.
+
+use super::Cluster;
+use super::action::{Action, OpId};
+use super::event::Outcome;
+use super::group::{MEMBER_MARGIN, OP_TIMEOUT, Phase};
+use super::report::Change;
+use super::stop::Stop;
+use super::timers::Timer;
+use super::upkeep::Loss;
+use crate::config::model::{GroupConfig, GroupId, NodeId};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A step that could not be done is tried again after this; the group goes on meanwhile.
+const ALTER_AGAIN: Duration = Duration::from_secs(3);
+
+/// A change of a group that runs here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Alter {
+    /// What it is to become; once that is written down, what it is.
+    to: GroupConfig,
+    step: AlterStep,
+    op: Option<OpId>,
+    /// Why the step could not be done, as told.
+    failed: Option<String>,
+}
+
+impl Alter {
+    pub(super) fn nodes(&self) -> &[NodeId] {
+        &self.to.nodes
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum AlterStep {
+    /// systemd must know the new members' guards, and their new order: a stop must take along nobody else.
+    Guards,
+    DropAddresses,
+    DropMembers,
+    /// Nothing is here that the new configuration does not name.
+    Down,
+    /// These addresses are being added; then, maybe, members are started.
+    Add {
+        addresses: Vec<usize>,
+        start: bool,
+    },
+    StartMembers,
+}
+
+impl Cluster {
+    /// At most one step of a change of a group that runs here.
+    pub(super) fn alter(&mut self, id: GroupId) {
+        let here = matches!(self.group(id).phase, Phase::Running { .. });
+        if !here {
+            // Its stop covers all parts.
+            if self.rollout.alters.remove(&id).is_some() {
+                self.timers.disarm(Timer::AlterAgain(id));
+            }
+            return;
+        }
+        let to = self.pending(id).filter(|to| !to.is_gone());
+        let Some(alter) = self.rollout.alters.get(&id) else {
+            let Some(to) = to.filter(|to| self.ready(id, to).is_ok() && !self.being_noted(id)) else { return };
+            let same = to.members == self.config.group(id).members;
+            let step = if same { AlterStep::DropAddresses } else { AlterStep::Guards };
+            self.rollout.alters.insert(id, Alter { to, step, op: None, failed: None });
+            return self.alter_step(id);
+        };
+        // Who slept listens first.
+        if alter.op.is_some() || self.asleep {
+            return;
+        }
+        let after = matches!(alter.step, AlterStep::Add { .. } | AlterStep::StartMembers);
+        let other = to.as_ref() != Some(&alter.to);
+        // Another edit, or a peer that thinks otherwise now: back to what is written down.
+        if !after && !self.being_noted(id) && (other || self.agreed(id, &alter.to).is_err()) {
+            return self.turn_back(id);
+        }
+        // What cannot be started is mended by another edit.
+        if after && alter.failed.is_some() && to.is_some_and(|to| self.ready(id, &to).is_ok()) {
+            self.rollout.alters.remove(&id);
+            return;
+        }
+        if !self.timers.armed(Timer::AlterAgain(id)) {
+            self.alter_step(id);
+        }
+    }
+
+    fn turn_back(&mut self, id: GroupId) {
+        self.timers.disarm(Timer::AlterAgain(id));
+        let Some(alter) = self.rollout.alters.remove(&id).filter(|alter| alter.step != AlterStep::Guards) else {
+            return;
+        };
+        let config = self.config.clone();
+        self.build_up(id, &alter.to, config.group(id));
+    }
+
+    /// The step that the change has come to; those with nothing to do are passed over.
+    fn alter_step(&mut self, id: GroupId) {
+        loop {
+            let Some(alter) = self.rollout.alters.get(&id) else { return };
+            let (to, step) = (alter.to.clone(), alter.step.clone());
+            let old = self.config.group(id).clone();
+            let next = match step {
+                AlterStep::Guards => {
+                    let op = self.alter_op(id, OP_TIMEOUT);
+                    return self.out.push(Action::CheckGuards { op, to });
+                }
+                AlterStep::DropAddresses => {
+                    let indexes = going_addresses(&old, &to);
+                    if !indexes.is_empty() {
+                        let op = self.alter_op(id, OP_TIMEOUT);
+                        return self.out.push(Action::DropAddresses { op, group: id, indexes });
+                    }
+                    AlterStep::DropMembers
+                }
+                AlterStep::DropMembers => {
+                    let units = missing_in(&old.members, &to.members);
+                    if !units.is_empty() {
+                        let op = self.alter_op(id, old.timeout_stop + MEMBER_MARGIN);
+                        return self.out.push(Action::DropMembers { op, group: id, units });
+                    }
+                    AlterStep::Down
+                }
+                AlterStep::Down => return,
+                // One that cannot be added is tried again with those that somebody removed.
+                AlterStep::Add { addresses, .. }
+                    if self.group(id).repairs.values().any(|(index, _)| addresses.contains(index)) =>
+                {
+                    return;
+                }
+                AlterStep::Add { start: false, .. } => {
+                    self.rollout.alters.remove(&id);
+                    return;
+                }
+                AlterStep::Add { .. } => AlterStep::StartMembers,
+                AlterStep::StartMembers => {
+                    let op = self.alter_op(id, old.timeout_start + MEMBER_MARGIN);
+                    return self.out.push(Action::StartMembers { op, group: id });
+                }
+            };
+            if let Some(alter) = self.rollout.alters.get_mut(&id) {
+                alter.step = next;
+            }
+        }
+    }
+
+    fn alter_op(&mut self, id: GroupId, timeout: Duration) -> OpId {
+        let op = self.op(timeout);
+        if let Some(alter) = self.rollout.alters.get_mut(&id) {
+            alter.op = Some(op);
+        }
+        op
+    }
+
+    /// The new configuration is written down: what it has beyond `before` is added, addresses first.
+    pub(super) fn build_up(&mut self, id: GroupId, before: &GroupConfig, after: &GroupConfig) {
+        let new = |index: &usize| !before.addresses.contains(&after.addresses[*index]);
+        let added: Vec<usize> = (0..after.addresses.len()).filter(new).collect();
+        let start = !missing_in(&after.members, &before.members).is_empty();
+        self.rollout.alters.remove(&id);
+        if start || !added.is_empty() {
+            let step = AlterStep::Add { addresses: added.clone(), start };
+            self.rollout.alters.insert(id, Alter { to: after.clone(), step, op: None, failed: None });
+        }
+        added.iter().for_each(|index| self.repair(id, *index, Loss::Removed));
+    }
+
+    /// It is not put back, but new here.
+    pub(super) fn is_added(&self, id: GroupId, index: usize) -> bool {
+        let step = self.rollout.alters.get(&id).map(|alter| &alter.step);
+        matches!(step, Some(AlterStep::Add { addresses, .. }) if addresses.contains(&index))
+    }
+
+    /// Everything that the new configuration does not name is confirmed gone.
+    pub(super) fn altered_down(&self, id: GroupId, to: &GroupConfig) -> bool {
+        self.rollout.alters.get(&id).is_some_and(|alter| alter.step == AlterStep::Down && alter.to == *to)
+    }
+
+    /// It is being removed: nobody puts it back.
+    pub(super) fn is_going(&self, id: GroupId, index: usize) -> bool {
+        let address = &self.config.group(id).addresses[index];
+        self.going(id).is_some_and(|to| !to.addresses.contains(address))
+    }
+
+    /// It is being stopped: that is no failure.
+    pub(super) fn is_leaving_group(&self, id: GroupId, unit: &str) -> bool {
+        self.going(id).is_some_and(|to| !to.members.iter().any(|member| member == unit))
+    }
+
+    fn going(&self, id: GroupId) -> Option<&GroupConfig> {
+        let alter = self.rollout.alters.get(&id)?;
+        (alter.step != AlterStep::Guards).then_some(&alter.to)
+    }
+
+    /// The end of a step, if `op` was one.
+    pub(super) fn altered(&mut self, op: OpId, outcome: &Outcome) -> bool {
+        let Some((id, alter)) = self.rollout.alters.iter_mut().find(|(_, alter)| alter.op == Some(op)) else {
+            return false;
+        };
+        let id = *id;
+        alter.op = None;
+        let reason = match outcome {
+            Outcome::Done | Outcome::Inspected(_) => {
+                alter.failed = None;
+                let next = match alter.step {
+                    AlterStep::Guards => AlterStep::DropAddresses,
+                    AlterStep::DropAddresses => AlterStep::DropMembers,
+                    AlterStep::DropMembers => AlterStep::Down,
+                    AlterStep::StartMembers => {
+                        self.rollout.alters.remove(&id);
+                        return true;
+                    }
+                    AlterStep::Down | AlterStep::Add { .. } => return true,
+                };
+                alter.step = next;
+                return true;
+            }
+            Outcome::Failed(reason) if alter.step == AlterStep::StartMembers => {
+                let reason = format!("a new member could not be started: {reason}");
+                self.report(Change::GroupNotChanged { group: id, reason: reason.clone() });
+                self.ban(id, reason.clone());
+                self.stop(id, Stop::plain(reason));
+                return true;
+            }
+            Outcome::Failed(reason) | Outcome::Refused(reason) | Outcome::Unknown(reason) => reason.clone(),
+        };
+        let known = alter.failed.replace(reason.clone()).is_some();
+        self.timers.arm(Timer::AlterAgain(id), self.now + ALTER_AGAIN);
+        if !known {
+            self.report(Change::GroupNotChanged { group: id, reason });
+        }
+        true
+    }
+
+    /// What holds a change up here.
+    pub(super) fn alter_trouble(&self, id: GroupId) -> Option<String> {
+        self.rollout.alters.get(&id)?.failed.clone()
+    }
+}
+
+fn going_addresses(old: &GroupConfig, to: &GroupConfig) -> Vec<usize> {
+    (0..old.addresses.len()).filter(|index| !to.addresses.contains(&old.addresses[*index])).collect()
+}
+
+fn missing_in(these: &[String], others: &[String]) -> Vec<String> {
+    these.iter().filter(|unit| !others.contains(unit)).cloned().collect()
+}
