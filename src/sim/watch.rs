@@ -247,7 +247,11 @@ impl World {
             };
             let stands: Vec<Stand> = (0..self.scenario.nodes).map(stand).collect();
             let shape = &self.scenario.groups[group];
-            let result = self.watch.settles.check(self.now, group, &stands, &shape.nodes, shape.failback);
+            let mut daemons = self.hosts.iter().filter_map(|host| host.daemon.as_ref());
+            // What an operator put somewhere stays there.
+            let parked = daemons.any(|daemon| daemon.cluster.parked(GroupId(group as u16)));
+            let failback = shape.failback && !parked;
+            let result = self.watch.settles.check(self.now, group, &stands, &shape.nodes, failback);
             self.watch.note(result);
         }
     }
