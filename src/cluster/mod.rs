@@ -17,6 +17,7 @@ pub mod event;
 mod failback;
 pub mod grant;
 mod group;
+mod joining;
 mod learn;
 mod maintenance;
 mod moves;
@@ -59,10 +60,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use timers::{Timer, Timers};
 use upkeep::Loss;
-use view::{PeerState, View};
-
-/// Another daemon under this node's name is told of so often.
-const NAME_TAKEN_AGAIN: Duration = Duration::from_secs(60);
+use view::View;
 
 /// Who this run of the daemon is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -350,15 +348,6 @@ impl Cluster {
         heard
     }
 
-    /// A network that reaches everyone brings it with each of the other's heartbeats, or whenever somebody replays one.
-    fn name_taken(&mut self) {
-        let told = self.name_taken.is_some_and(|at| self.now.since(at) < NAME_TAKEN_AGAIN);
-        if !told {
-            self.name_taken = Some(self.now);
-            self.report(Change::NameTaken { node: self.config.me });
-        }
-    }
-
     /// Everything that waits was folded: expire silence, and decide.
     pub fn decide(&mut self, now: Time) -> Vec<Action> {
         self.now = now.max(self.now);
@@ -438,27 +427,6 @@ impl Cluster {
         }
     }
 
-    fn link(&mut self, link: LinkId, usable: bool) {
-        if self.view.links.insert(link, usable) == Some(usable) {
-            return;
-        }
-        self.link_since.insert(link, self.now);
-        self.report(if usable { Change::LinkUsable { link } } else { Change::LinkUnusable { link } });
-        if usable {
-            self.speak = true;
-            self.count_initdead();
-        }
-    }
-
-    /// From the first carrier, of a link or of a service interface: a direct cable to a peer without power has none.
-    fn count_initdead(&mut self) {
-        if self.initdead_at.is_none() && !self.joined {
-            let at = self.now + self.config.timing.initdead;
-            self.initdead_at = Some(at);
-            self.timers.arm(Timer::Initdead, at);
-        }
-    }
-
     fn guard(&mut self, id: GroupId, fault: Option<String>) {
         if std::mem::replace(&mut self.group_mut(id).guard_checked, true) && self.group(id).guard == fault {
             return;
@@ -470,23 +438,6 @@ impl Cluster {
         }
         self.group_mut(id).guard = fault;
         self.speak = true;
-    }
-
-    fn join(&mut self) {
-        if self.joined || self.died {
-            return;
-        }
-        let answered = |state: PeerState| state.heard() || state == PeerState::Left;
-        if self.view.peers.values().all(|peer| answered(peer.state)) {
-            self.finish_join(false);
-        }
-    }
-
-    fn finish_join(&mut self, alone: bool) {
-        self.joined = true;
-        self.speak = true;
-        self.timers.disarm(Timer::Initdead);
-        self.report(Change::Joined { alone });
     }
 
     fn set_record(&mut self, id: GroupId, record: Record) {

@@ -29,6 +29,10 @@ pub enum Proof {
 /// Longest time an answer to an ARP probe is waited for. Neighbours answer within a millisecond.
 const ANSWER_MAX: Duration = Duration::from_millis(100);
 
+/// A peer that is heard and has shown for so many deadtimes that it does not hear this node is no longer asked what it knows. Its
+/// word comes later than a deadtime where the packets' way is long.
+const DEAF: u32 = 4;
+
 /// What the network said about a group's addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Probing {
@@ -201,7 +205,7 @@ impl Cluster {
         let nodes = &self.config.group(id).nodes;
         let asked = self.view.peers.iter().filter(|(node, peer)| {
             let deaf_for = peer.deaf_for(self.read_at).min(self.read_at.since(peer.heard_since));
-            let hears = deaf_for < self.config.timing.deadtime;
+            let hears = deaf_for < self.config.timing.deadtime * DEAF;
             nodes.contains(node) && peer.state.heard() && hears && peer.groups.contains_key(&id)
         });
         let knows = |node: &NodeId| {

@@ -113,16 +113,21 @@ fn of_two_that_take_it_by_silence_the_one_with_the_lower_grant_puts_nothing_up()
 }
 
 #[test]
-fn one_that_does_not_hear_this_node_is_not_waited_for_longer_than_a_deadtime() {
+fn one_that_does_not_hear_this_node_is_not_waited_for_for_ever() {
     let mut bench = bench();
     beta_runs(&mut bench, 1000);
     bench.echo = Some(bench.heart.sequence);
-    let mut all = Vec::new();
-    for at in (1100..=2000).step_by(100) {
-        let says = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), 1000);
-        all.extend(bench.round(at, vec![says]));
-    }
-    assert!(puts_up(&all), "{all:?}");
+    let mut silent = |until: u64, from: u64| {
+        let mut all = Vec::new();
+        for at in (from..=until).step_by(100) {
+            let says = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), 1000);
+            all.extend(bench.round(at, vec![says]));
+        }
+        all
+    };
+    let (early, late) = (silent(2000, 1100), silent(2700, 2100));
+    assert!(starts(&early) && !puts_up(&early), "its word may be long on its way: {early:?}");
+    assert!(puts_up(&late), "{late:?}");
 }
 
 #[test]

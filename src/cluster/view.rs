@@ -9,13 +9,15 @@ use super::grant::{BootId, Incarnation, Maintenance};
 use super::report::Change;
 use super::time::Time;
 pub(super) use super::told::PeerGroup;
-use crate::config::model::{Config, GroupId, GroupTag, LinkId, NodeId, Timing};
-use crate::wire::{Echo, GroupSays, Message, Role};
+use crate::config::model::{Config, GroupId, LinkId, NodeId, Timing};
+use crate::wire::{Echo, Message, Role};
+use said::Said;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod agree;
+mod said;
 
 /// Incarnations of a peer that are echoed without having echoed us.
 const CANDIDATES_MAX: usize = 2;
@@ -56,32 +58,6 @@ struct Current {
     /// The version of this node's groups that it holds whole.
     holds: u32,
     said: Said,
-}
-
-/// What an incarnation of a peer said of its groups, as far as it came here.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Said {
-    /// The last version that was here whole.
-    version: u32,
-    /// All of the newest is here.
-    whole: bool,
-    groups: BTreeMap<GroupTag, GroupSays>,
-    /// Sum of their marks.
-    digest: u64,
-}
-
-impl Said {
-    fn take(&mut self, message: &Message) {
-        for says in &message.groups {
-            let old = self.groups.insert(says.group, *says);
-            let old = old.map_or(0, |old| old.mark());
-            self.digest = self.digest.wrapping_sub(old).wrapping_add(says.mark());
-        }
-        self.whole = self.digest == message.state.digest;
-        if self.whole {
-            self.version = message.state.version;
-        }
-    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

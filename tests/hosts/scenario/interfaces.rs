@@ -150,8 +150,11 @@ fn silent(pair: &Pair, lan: &str, since: Instant) -> Result {
             let link = links.into_iter().find(|link| link.name == lan)?;
             link.peers.iter().all(|peer| !peer.heard).then_some(())
         })?;
-        let said = host.said(&[&change(LINK_SILENT), &format!("HAFAILOVER_LINK={lan}")], since)?;
-        ensure!(!said.is_empty(), "{} said nothing of {lan}", host.name());
+        // The journal may be a moment behind the status.
+        wait_for(&format!("{} to say that {lan} is silent", host.name()), SETTLE, || {
+            let said = host.said(&[&change(LINK_SILENT), &format!("HAFAILOVER_LINK={lan}")], since).ok()?;
+            (!said.is_empty()).then_some(())
+        })?;
     }
     Ok(())
 }

@@ -95,6 +95,7 @@ pub fn row41_without_a_bus(lab: &Lab) -> Result<String> {
     let stopped = begun.elapsed().as_secs_f64();
     ensure!(pair.host(busless).is_down(NGINX)?, "the stop left {NGINX} running");
     let handed = runs_on(&pair, &first, begun)?;
+    since = Instant::now();
     pair.host(busless).run(&["systemctl", "start", "hafailover"])?;
     agreed(&pair, &first, &first)?;
     // A daemon that starts without a bus waits for it a second before it asks about its guards by systemctl.
@@ -104,6 +105,7 @@ pub fn row41_without_a_bus(lab: &Lab) -> Result<String> {
     })?;
     runs_on(&pair, busless, begun)?;
     agreed(&pair, busless, &first)?;
+    says(pair.host(busless), AWAY, since)?;
 
     let restarted = the_bus_comes_back(&pair, busless)?;
     pair.never_two_owners()?;
