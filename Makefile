@@ -87,7 +87,7 @@ quick:
 
 check: needs-of-checks quick
 	$(CARGO) test --locked $(TEST_FLAGS)
-	HAFAILOVER_SIM_SEEDS=20000 $(CARGO) test --release --locked --test sim -- --nocapture
+	HAFAILOVER_SIM_SEEDS=5000 $(CARGO) test --release --locked --test sim -- --nocapture
 	$(CARGO) test --locked --test hosts
 
 check-full: needs-of-checks needs-of-fuzz quick
