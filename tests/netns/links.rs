@@ -272,6 +272,7 @@ fn every_kind_shared() -> [(&'static str, LinkConfig); 3] {
 #[test]
 fn what_comes_over_another_interface_is_not_heard() {
     let lab = Lab::new();
+    speak_v6(&lab);
     lab.second_pair();
     for (kind, config) in every_kind_shared() {
         let second = LinkConfig { interface: "w0".into(), ..config.clone() };
