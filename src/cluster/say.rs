@@ -171,14 +171,21 @@ impl Cluster {
         let newest = self.said.mark.version;
         // Who left is told nothing more; who is new holds nothing.
         let heard = if std::mem::take(&mut self.greet) { Some(0) } else { self.view.held_by_all(PeerState::heard) };
-        if heard.is_some_and(|version| version < newest) {
-            return self.said.since(heard.unwrap_or_default(), room);
-        }
-        // Who is silent may hear all the same, and must learn of a takeover before it is heard again. Mostly it is dead: one part
-        // with each heartbeat is enough.
+        let heard = heard.unwrap_or(newest);
+        // Who is silent may hear all the same, and must learn of a takeover before it is heard again.
         let silent = self.view.held_by_all(|state| matches!(state, PeerState::Lost | PeerState::Unheard));
-        let mut parts = self.said.since(silent.unwrap_or(newest), room);
-        vec![parts.swap_remove(self.sequence as usize % parts.len())]
+        let mut all = self.said.since(heard.min(silent.unwrap_or(newest)), room);
+        if all.len() == 1 {
+            return all;
+        }
+        // Mostly it is dead: beside what others lack, one part with each heartbeat is enough.
+        let turn = all.swap_remove(self.sequence as usize % all.len());
+        let mut parts = self.said.since(heard, room);
+        if silent.is_some_and(|silent| silent < heard) {
+            parts.push(turn);
+        }
+        parts.retain(|part| !part.is_empty());
+        parts
     }
 
     fn says(&self, id: GroupId) -> GroupSays {

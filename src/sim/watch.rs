@@ -217,7 +217,9 @@ impl World {
                 let ending = [pair.0, pair.1].iter().any(|host| {
                     let host = &self.hosts[*host];
                     let role = host.daemon.as_ref().map(|daemon| daemon.cluster.role(id));
-                    !host.runs(self.now) || role == Some(Role::Stopping)
+                    // What came is heard once it was read.
+                    let reads = host.daemon.as_ref().is_some_and(|daemon| daemon.unread_since.is_some());
+                    !host.runs(self.now) || reads || role == Some(Role::Stopping)
                 });
                 let result = self.watch.one_owner.lasting(self.now, group, pair, ending, self.watch.patience);
                 self.watch.note(result);
