@@ -172,9 +172,6 @@ impl BeatThread {
         if ready.neighbours || self.heart.is_probing() {
             self.drain_neighbours();
         }
-        if ready.inbox {
-            self.drain_inbox();
-        }
         if let Some(answering) = self.host_moves.look(now) {
             self.news = true;
             self.heart.fold(Event::HostThread { answering });
@@ -187,6 +184,10 @@ impl BeatThread {
             self.look_for_addresses(every, &[]);
         } else if self.link_retry_due.is_some_and(|at| now >= at) {
             self.refresh_interfaces();
+        }
+        // Last: it may bring the heart another configuration, in which a place that was looked at above means another address.
+        if ready.inbox {
+            self.drain_inbox();
         }
     }
 

@@ -105,9 +105,7 @@ impl Edges {
             Action::VerifyStopped { op, group } => return self.order(op, ToHost::VerifyStopped { op, group }),
             Action::CheckGuards { op, to } => return self.order(op, ToHost::CheckGuards { op, to }),
             Action::DropAddresses { op, group, indexes } => {
-                let all = self.addresses.of(group);
-                let gone: Vec<_> = indexes.iter().filter_map(|index| all.get(*index)).collect();
-                return Some(finished(op, outcome(self.netlink.remove(&gone))));
+                self.drop_addresses(op, group, &indexes);
             }
             Action::DropMembers { op, group, units } => {
                 return self.order(op, ToHost::DropMembers { op, group, units });

@@ -182,8 +182,8 @@ impl Cluster {
 
     /// It is being removed: nobody puts it back.
     pub(super) fn is_going(&self, id: GroupId, index: usize) -> bool {
-        let address = &self.config.group(id).addresses[index];
-        self.going(id).is_some_and(|to| !to.addresses.contains(address))
+        let address = self.config.group(id).addresses.get(index);
+        self.going(id).is_some_and(|to| address.is_none_or(|address| !to.addresses.contains(address)))
     }
 
     /// It is being stopped: that is no failure.

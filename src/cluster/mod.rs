@@ -20,6 +20,7 @@ mod group;
 mod joining;
 mod learn;
 mod maintenance;
+mod moved_parts;
 mod moves;
 mod nominate;
 mod pending;

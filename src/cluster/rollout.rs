@@ -32,6 +32,8 @@ pub(super) struct Rollout {
     memory: Saved,
     /// Changes under way on groups that run here.
     pub(super) alters: BTreeMap<GroupId, Alter>,
+    /// What groups were before this node adopted their files, as long as a peer may still run them so.
+    former: BTreeMap<GroupId, GroupConfig>,
     noting: Option<Noting>,
     /// Groups of which the journal was told that they are pending.
     told: BTreeSet<GroupId>,
@@ -56,6 +58,14 @@ pub(super) struct Asked {
 }
 
 impl Rollout {
+    pub(super) fn former(&self) -> impl Iterator<Item = (GroupId, &GroupConfig)> {
+        self.former.iter().map(|(id, before)| (*id, before))
+    }
+
+    pub(super) fn forget_former(&mut self, id: GroupId) {
+        self.former.remove(&id);
+    }
+
     /// Every group that a change is about, and the nodes that it names.
     pub(super) fn names(&self) -> impl Iterator<Item = (GroupId, &[NodeId])> {
         let pending = self.pending.iter().map(|(id, to)| (*id, to.nodes.as_slice()));
@@ -148,7 +158,12 @@ impl Cluster {
         if self.leaving || self.host_stopping || self.died {
             return Err("this node is leaving".into());
         }
+        if self.maintenance.on {
+            return Err("maintenance is on".into());
+        }
         self.agreed(id, to)?;
+        self.free(id, to)?;
+        self.still_asked(id, to)?;
         let group = self.group(id);
         let settled = match &group.phase {
             Phase::Idle | Phase::Unknown { held: None, .. } => true,
@@ -205,6 +220,7 @@ impl Cluster {
         !self.config.group(id).is_gone()
             && self.joined
             && !self.asleep
+            && !self.maintenance.on
             && self.pending(id).is_some_and(|to| to.is_gone() && self.agreed(id, &to).is_ok())
     }
 
@@ -219,6 +235,7 @@ impl Cluster {
 
     /// One round of it: whatever can go a step further does.
     pub(super) fn roll_out(&mut self) {
+        self.forget_former();
         for id in self.config.clone().group_ids() {
             self.alter(id);
             match (self.pending_digest(id).is_some(), self.rollout.told.contains(&id)) {
@@ -304,6 +321,7 @@ impl Cluster {
         self.configure(new.clone());
         for id in groups {
             let (before, after) = (old.group(id), new.group(id));
+            self.rollout.former.insert(id, before.clone());
             self.renumber(id, &before.addresses, &after.addresses);
             self.report(match after.is_gone() {
                 true => Change::GroupDropped { group: id },

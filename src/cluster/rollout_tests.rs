@@ -232,7 +232,7 @@ fn a_group_that_differs_starts_nowhere_while_both_are_heard() {
     // Only beta adopted it: alpha was not heard then.
     nodes.dead[A] = true;
     nodes.run(2000);
-    nodes.files(B, &[version(2, &[78], &[])]);
+    nodes.files(B, &[version(2, &[77, 78], &[])]);
     nodes.run(1000);
     assert_eq!(nodes.runs(B).digest, 2);
     nodes.hearts[B].fold(Event::Command { request: RequestId(1), command: Command::Stop { group: GROUP } });
@@ -242,7 +242,7 @@ fn a_group_that_differs_starts_nowhere_while_both_are_heard() {
     nodes.hearts[B].fold(Event::Command { request: RequestId(2), command: Command::Start { group: GROUP } });
     nodes.run(2000);
     assert_eq!((nodes.role(A), nodes.role(B)), (Role::Idle, Role::Idle));
-    nodes.files(A, &[version(2, &[78], &[])]);
+    nodes.files(A, &[version(2, &[77, 78], &[])]);
     nodes.run(2000);
     assert!([nodes.role(A), nodes.role(B)].contains(&Role::Running));
 }
@@ -393,4 +393,100 @@ fn what_changed_while_all_were_off_is_adopted_before_it_starts() {
     let starting = nodes.place(A, |action| matches!(action, Action::Report(Change::GroupStarting { .. })));
     assert!(configured.is_some() && configured < starting, "{configured:?} {starting:?}");
     assert!(nodes.place(A, |action| matches!(action, Action::CheckGuards { .. })).is_none());
+}
+
+#[test]
+fn an_owner_keeps_an_address_that_a_silent_node_could_ask_for() {
+    let mut nodes = Nodes::new(&version(1, &[77], &[]));
+    nodes.dead[A] = true;
+    nodes.run(2000);
+    nodes.files(B, &[version(2, &[78], &[])]);
+    nodes.run(2000);
+    assert_eq!((nodes.role(B), nodes.runs(B).digest), (Role::Running, 1));
+    nodes.files(B, &[version(3, &[77, 78], &[])]);
+    nodes.run(2000);
+    assert_eq!(nodes.runs(B).digest, 3);
+}
+
+#[test]
+fn who_answers_for_an_address_is_not_forgotten_by_asking_for_another() {
+    let mut nodes = Nodes::new(&version(1, &[77], &[]));
+    nodes.dead[A] = true;
+    // Alpha is cut off, and alive: its address answers whenever it is asked for.
+    for _ in 0..40 {
+        nodes.run(50);
+        nodes.hearts[B].fold(Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] });
+    }
+    nodes.files(B, &[version(2, &[78], &[])]);
+    for _ in 0..40 {
+        nodes.run(50);
+        nodes.hearts[B].fold(Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] });
+    }
+    assert_eq!((nodes.role(B), nodes.runs(B).digest), (Role::Idle, 1));
+}
+
+#[test]
+fn addresses_change_at_the_owner_first() {
+    let mut nodes = Nodes::new(&version(1, &[77], &[]));
+    let new = version(2, &[78], &[]);
+    for node in [B, A] {
+        nodes.files(node, std::slice::from_ref(&new));
+    }
+    nodes.run(1000);
+    let first = |node: usize| nodes.did.iter().position(|(who, action)| *who == node && is_new(action));
+    assert!(first(A).is_some() && first(A) < first(B), "{:?} {:?}", first(A), first(B));
+    assert_eq!((nodes.runs(A).digest, nodes.runs(B).digest), (2, 2));
+}
+
+fn is_new(action: &Action) -> bool {
+    matches!(action, Action::Report(Change::GroupConfigured { .. }))
+}
+
+#[test]
+fn maintenance_holds_changed_files_back() {
+    let mut nodes = Nodes::new(&version(1, &[77], &[]));
+    nodes.hearts[A].fold(Event::Command { request: RequestId(1), command: Command::Maintenance { on: true } });
+    nodes.run(500);
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77, 78], &[])]);
+    }
+    nodes.run(1000);
+    assert_eq!((nodes.runs(A).digest, nodes.runs(B).digest), (1, 1));
+    nodes.hearts[A].fold(Event::Command { request: RequestId(2), command: Command::Maintenance { on: false } });
+    nodes.run(1000);
+    assert_eq!((nodes.runs(A).digest, nodes.runs(B).digest), (2, 2));
+}
+
+#[test]
+fn a_part_that_moves_to_another_group_is_given_up_by_everybody_first() {
+    let other = |digest: u32, addresses: &[u8]| GroupConfig {
+        name: "other".into(),
+        tag: crate::config::model::GroupTag(10),
+        ..version(digest, addresses, &[])
+    };
+    let web = version(1, &[77], &[]);
+    let mut nodes = Nodes::new(&web);
+    for node in [A, B] {
+        nodes.files(node, &[web.clone(), other(5, &[79])]);
+    }
+    nodes.run(2000);
+    assert_eq!(nodes.hearts[A].role(GroupId(1)), Role::Running);
+    // Two groups exchange a part: neither can go first.
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[79], &[]), other(6, &[77])]);
+    }
+    nodes.run(1000);
+    assert_eq!((nodes.runs(A).digest, nodes.hearts[A].config.group(GroupId(1)).digest), (1, 5));
+    nodes.did.clear();
+    for node in [A, B] {
+        nodes.files(node, &[version(3, &[77, 79], &[]), other(7, &[])]);
+    }
+    nodes.run(2000);
+    assert_eq!((nodes.runs(A).digest, nodes.hearts[A].config.group(GroupId(1)).digest), (3, 7));
+    let given = nodes
+        .did
+        .iter()
+        .rposition(|(_, action)| matches!(action, Action::Report(Change::GroupConfigured { group: GroupId(1) })));
+    let taken = nodes.did.iter().position(|(_, action)| matches!(action, Action::RepairAddress { group: GROUP, .. }));
+    assert!(given.is_some() && given < taken, "{given:?} {taken:?}");
 }

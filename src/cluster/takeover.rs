@@ -234,7 +234,7 @@ impl Cluster {
     }
 
     /// Somebody answered for an address within the last deadtime.
-    fn answered_lately(&self, id: GroupId) -> bool {
+    pub(super) fn answered_lately(&self, id: GroupId) -> bool {
         self.group(id).probing.answer.is_some_and(|(at, ..)| self.read_at.since(at) < self.config.timing.deadtime)
     }
 

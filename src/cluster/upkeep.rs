@@ -64,7 +64,8 @@ impl Cluster {
     pub(super) fn address_lost(&mut self, id: GroupId, index: usize, loss: Loss) {
         // Putting it back announces it: not before a node that slept has listened, nor where it is beaten.
         let beaten = self.group(id).claim().is_some_and(|grant| self.beaten(id, &grant));
-        let wanted = !self.maintenance.on && !self.is_going(id, index);
+        let known = index < self.config.group(id).addresses.len();
+        let wanted = known && !self.maintenance.on && !self.is_going(id, index);
         if self.has_its_addresses(id) && !self.asleep && !beaten && wanted {
             self.repair(id, index, loss);
         }
@@ -86,6 +87,10 @@ impl Cluster {
 
     /// Where the host's networks have the addresses that name no interface.
     pub(super) fn placed(&mut self, id: GroupId, interfaces: Vec<Option<String>>, fault: Option<String>) {
+        // By another configuration than this node's present one.
+        if interfaces.len() != self.config.group(id).addresses.len() {
+            return;
+        }
         let group = self.group_mut(id);
         let changed = group.no_place != fault;
         (group.places, group.no_place) = (interfaces, fault);

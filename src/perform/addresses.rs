@@ -240,6 +240,14 @@ impl Edges {
         self.addresses.jobs.push_back(Job::Change { op, group, change });
     }
 
+    /// Those of a group that goes on without them.
+    pub(super) fn drop_addresses(&mut self, op: OpId, group: GroupId, indexes: &[usize]) {
+        let all = self.addresses.of(group);
+        let gone = indexes.iter().filter_map(|index| all.get(*index).cloned()).collect();
+        let change = self.netlink.begin_remove(gone);
+        self.addresses.jobs.push_back(Job::Change { op, group, change });
+    }
+
     pub(super) fn repair_address(&mut self, op: OpId, group: GroupId, index: usize) {
         self.addresses.jobs.push_back(Job::Repair { op, group, index });
     }
