@@ -49,8 +49,18 @@ impl Desk {
         }
     }
 
-    /// Who asks while an answer is under way gets that one.
+    /// For a caller: what is newer than the last one is published as well.
     pub(super) async fn status(&self) -> Result<Arc<Status>, Error> {
+        self.read_status(|| self.read.notify_one()).await
+    }
+
+    /// For what is published: it must not bring itself about, or it would go on for ever.
+    pub(super) async fn published(&self) -> Result<Arc<Status>, Error> {
+        self.read_status(|| {}).await
+    }
+
+    /// Who asks while an answer is under way gets that one.
+    async fn read_status(&self, newer: impl FnOnce()) -> Result<Arc<Status>, Error> {
         let asked = async {
             let mut last = self.last.lock().await;
             if let Some((at, status)) = last.as_ref()
@@ -60,7 +70,7 @@ impl Desk {
             }
             let status = Arc::new(self.ask(STATUS_PATIENCE, Question::Status).await?);
             *last = Some((Instant::now(), status.clone()));
-            self.read.notify_one();
+            newer();
             Ok(status)
         };
         timeout(STATUS_PATIENCE, asked).await.unwrap_or_else(|_| Err(late(STATUS_PATIENCE)))
@@ -223,5 +233,18 @@ mod tests {
         tokio::time::sleep(STATUS_KEEPS).await;
         let (later, ()) = tokio::join!(desk.status(), async { answer(asked.recv().await, "third") });
         assert_eq!(later.unwrap().node, "third");
+    }
+
+    #[tokio::test]
+    async fn what_is_published_brings_nothing_about_and_what_a_caller_read_does() {
+        let (desk, mut asked) = desk();
+        let mut answer = async || match asked.recv().await {
+            Some(Question::Status(answer)) => answer.send(crate::dbus::news::tests::status()).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        tokio::join!(desk.published(), answer()).0.unwrap();
+        assert!(timeout(STATUS_KEEPS, desk.news()).await.is_err(), "it would go on for ever");
+        tokio::join!(desk.status(), answer()).0.unwrap();
+        assert!(timeout(STATUS_KEEPS, desk.news()).await.is_ok());
     }
 }

@@ -55,7 +55,7 @@ impl Publisher {
     /// A daemon that does not answer leaves everything as it was, and is asked again.
     pub(super) async fn publish(&mut self) -> zbus::Result<()> {
         self.due = true;
-        let Ok(status) = self.desk.status().await else { return Ok(()) };
+        let Ok(status) = self.desk.published().await else { return Ok(()) };
         self.due = false;
         let before = self.mirror.replace(status.clone());
         self.come_and_go(&status).await?;
