@@ -109,10 +109,11 @@ fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<Begin, Fa
         return Ok(Begin { config, keys, first: vec![Event::DaemonDied] });
     }
     let hostname = config::hostname().map_err(io_fault("cannot read this host's name"))?;
-    let adopted = running::adopted(places).unwrap_or_else(|error| {
-        say!("{error}: what this node ran by is not known, so it goes by its files");
-        None
-    });
+    let (adopted, unread) = running::adopted(places);
+    let instead = if adopted.is_some() { "the copy on disk" } else { "its files" };
+    for error in unread {
+        say!("{error}: this node begins with {instead}");
+    }
     let begin = match (config::load(paths, &hostname), adopted) {
         (Ok(loaded), adopted) => {
             for warning in &loaded.warnings {

@@ -168,3 +168,20 @@ fn recorded_packets_make_nobody_tell_everything_again_and_again() {
     let told = two.sent.iter().filter(|(from, message)| *from == 0 && !message.groups.is_empty());
     assert!((1..20).contains(&told.count()), "all groups take {} messages", MANY * 25 / 1100);
 }
+
+#[test]
+fn a_silent_peer_is_told_all_parts_however_many_messages_a_heartbeat_takes() {
+    let mut two = Two::new();
+    two.round(0, |_, _| true);
+    let alpha = &mut two.hearts[0];
+    let mut told = std::collections::BTreeSet::new();
+    // Each heartbeat has two messages, as if others lacked something too.
+    for beat in 1..=20 {
+        alpha.now = millis(100 * beat);
+        alpha.sequence += 2;
+        let parts = alpha.untold(1000);
+        assert_eq!(parts.len(), 1);
+        told.extend(parts[0].iter().map(|says| says.group));
+    }
+    assert_eq!(told.len(), MANY);
+}

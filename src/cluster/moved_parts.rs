@@ -4,14 +4,24 @@
 
 use super::Cluster;
 use super::group::Phase;
+use super::told::PeerGroup;
 use super::view::PeerState;
 use crate::config::model::{GroupConfig, GroupId};
+use crate::wire::Role;
 
 /// Whether two groups have an address or a member in common; and which.
 fn shared(one: &GroupConfig, other: &GroupConfig) -> Option<String> {
-    let address = one.addresses.iter().find(|mine| other.addresses.iter().any(|it| it.address == mine.address));
-    let member = || one.members.iter().find(|mine| other.members.contains(mine)).cloned();
-    address.map(|address| address.address.to_string()).or_else(member)
+    parts(one).find(|mine| parts(other).any(|it| it == *mine))
+}
+
+fn parts(group: &GroupConfig) -> impl Iterator<Item = String> {
+    let addresses = group.addresses.iter().map(|address| address.address.to_string());
+    addresses.chain(group.members.iter().cloned())
+}
+
+/// Whether `after` has a part that `before` lacks.
+fn gains(before: &GroupConfig, after: &GroupConfig) -> bool {
+    parts(after).any(|part| !parts(before).any(|had| had == part))
 }
 
 impl Cluster {
@@ -26,48 +36,49 @@ impl Cluster {
                 ));
             }
         }
-        for (other, former) in self.rollout.former().filter(|(other, _)| *other != id) {
-            if let (Some(what), Some(node)) = (shared(to, former), self.runs_it_otherwise(other)) {
-                return Err(format!("waits for {node} to give {what} up in group {}", former.name));
+        // Who has nothing of the group puts nothing up by this change.
+        if !matches!(self.group(id).phase, Phase::Running { .. }) || !gains(self.config.group(id), to) {
+            return Ok(());
+        }
+        for other in self.config.group_ids().filter(|other| *other != id) {
+            let (runs, files) = (self.config.group(other), self.pending_digest(other));
+            let unknown = |says: PeerGroup| says.config != runs.digest && Some(says.config) != files;
+            if let Some(node) = self.has_it(other, unknown) {
+                return Err(format!(
+                    "waits for {node}, which has group {0} by other files and may have any of these parts in it: reload \
+                     there, or `hafailoverctl stop {0}`",
+                    runs.name
+                ));
             }
         }
         Ok(())
     }
 
-    /// A peer that is heard and does not run it as this node does.
-    fn runs_it_otherwise(&self, id: GroupId) -> Option<&str> {
-        let digest = self.config.group(id).digest;
+    /// A peer that is heard, is not idle, and of which `such` is true.
+    fn has_it(&self, id: GroupId, such: impl Fn(PeerGroup) -> bool) -> Option<&str> {
+        let has = |says: PeerGroup| says.role != Role::Idle && such(says);
         let mut heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard());
-        let (node, _) = heard.find(|(node, peer)| {
-            !peer.told_all() || self.view.mentions(**node, id).map_or(0, |says| says.config) != digest
+        // Who told all and does not mention it has nothing of it.
+        let (node, _) = heard.find(|(node, peer)| match self.view.mentions(**node, id) {
+            Some(_) => self.view.says(**node, id).is_some_and(has),
+            None => !peer.told_all(),
         })?;
         Some(&self.config.node(*node).name)
     }
 
-    /// What is the same everywhere is remembered no longer.
-    pub(super) fn forget_former(&mut self) {
-        let kept: Vec<GroupId> = self.rollout.former().map(|(id, _)| id).collect();
-        for id in kept {
-            if self.runs_it_otherwise(id).is_none() {
-                self.rollout.forget_former(id);
-            }
-        }
-    }
-
-    /// While somebody who may own the group is not heard, its addresses are what he, or this node, can be asked by.
-    pub(super) fn still_asked(&self, id: GroupId, to: &GroupConfig) -> Result<(), String> {
+    /// What goes is given up first by who has it, so that nobody believes it free too early. While somebody who may own the group is
+    /// not heard, its addresses are what he, or this node, can be asked by.
+    pub(super) fn still_there(&self, id: GroupId, to: &GroupConfig) -> Result<(), String> {
         let runs = self.config.group(id);
+        let here = matches!(self.group(id).phase, Phase::Running { .. });
+        let behind = |says: PeerGroup| says.config != to.digest;
+        if let Some(node) = self.has_it(id, behind).filter(|_| !here && gains(to, runs)) {
+            return Err(format!("waits for {node}, which has it, to change first"));
+        }
         let stays = |index: usize| runs.addresses.get(index).is_some_and(|address| to.addresses.contains(address));
         let gone = (0..runs.addresses.len()).filter(|index| !stays(*index)).count();
         if gone == 0 {
             return Ok(());
-        }
-        let here = matches!(self.group(id).phase, Phase::Running { .. });
-        // Its owner first: until then a silent one is asked by what it has up.
-        let owner = self.owner(id).filter(|owner| !here && *owner != self.config.me);
-        let behind = owner.filter(|owner| self.view.mentions(*owner, id).is_some_and(|says| says.config != to.digest));
-        if let Some(owner) = behind {
-            return Err(format!("waits for {}, which owns it, to change first", self.config.node(owner).name));
         }
         let unheard = |state| matches!(state, PeerState::Lost | PeerState::Unheard);
         let silent = runs.nodes.iter().find(|node| self.view.peer(**node).is_some_and(|peer| unheard(peer.state)));

@@ -32,8 +32,6 @@ pub(super) struct Rollout {
     memory: Saved,
     /// Changes under way on groups that run here.
     pub(super) alters: BTreeMap<GroupId, Alter>,
-    /// What groups were before this node adopted their files, as long as a peer may still run them so.
-    former: BTreeMap<GroupId, GroupConfig>,
     noting: Option<Noting>,
     /// Groups of which the journal was told that they are pending.
     told: BTreeSet<GroupId>,
@@ -58,14 +56,6 @@ pub(super) struct Asked {
 }
 
 impl Rollout {
-    pub(super) fn former(&self) -> impl Iterator<Item = (GroupId, &GroupConfig)> {
-        self.former.iter().map(|(id, before)| (*id, before))
-    }
-
-    pub(super) fn forget_former(&mut self, id: GroupId) {
-        self.former.remove(&id);
-    }
-
     /// Every group that a change is about, and the nodes that it names.
     pub(super) fn names(&self) -> impl Iterator<Item = (GroupId, &[NodeId])> {
         let pending = self.pending.iter().map(|(id, to)| (*id, to.nodes.as_slice()));
@@ -163,7 +153,7 @@ impl Cluster {
         }
         self.agreed(id, to)?;
         self.free(id, to)?;
-        self.still_asked(id, to)?;
+        self.still_there(id, to)?;
         let group = self.group(id);
         let settled = match &group.phase {
             Phase::Idle | Phase::Unknown { held: None, .. } => true,
@@ -191,10 +181,7 @@ impl Cluster {
                 return Err(format!("waits for {name} to say all of its groups"));
             }
             let says = self.view.mentions(*node, id);
-            let (config, pending) = says.map_or((0, None), |says| (says.config, says.pending));
-            // Who has nothing of it, and wants it, does not agree that it is gone.
-            let runs = config == to.digest && (!to.is_gone() || pending.is_none());
-            if !runs && pending != Some(to.digest) {
+            if self.objects(*node, id, to) {
                 return Err(format!(
                     "waits for {name} to read the same files: run `systemctl reload hafailover` there"
                 ));
@@ -204,6 +191,19 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// A peer that is heard says something else.
+    pub(super) fn contested(&self, id: GroupId, to: &GroupConfig) -> bool {
+        let heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard() && peer.told_all());
+        to.digest != self.config.group(id).digest && heard.into_iter().any(|(node, _)| self.objects(*node, id, to))
+    }
+
+    fn objects(&self, node: NodeId, id: GroupId, to: &GroupConfig) -> bool {
+        let (config, pending) = self.view.mentions(node, id).map_or((0, None), |says| (says.config, says.pending));
+        // Who has nothing of it, and wants it, does not agree that it is gone.
+        let runs = config == to.digest && (!to.is_gone() || pending.is_none());
+        !runs && pending != Some(to.digest)
     }
 
     /// An owner that died in the middle of a roll-out, unheard since, is followed by the old rules. Where those lead nowhere the new
@@ -235,7 +235,6 @@ impl Cluster {
 
     /// One round of it: whatever can go a step further does.
     pub(super) fn roll_out(&mut self) {
-        self.forget_former();
         for id in self.config.clone().group_ids() {
             self.alter(id);
             match (self.pending_digest(id).is_some(), self.rollout.told.contains(&id)) {
@@ -321,7 +320,6 @@ impl Cluster {
         self.configure(new.clone());
         for id in groups {
             let (before, after) = (old.group(id), new.group(id));
-            self.rollout.former.insert(id, before.clone());
             self.renumber(id, &before.addresses, &after.addresses);
             self.report(match after.is_gone() {
                 true => Change::GroupDropped { group: id },

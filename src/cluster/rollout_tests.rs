@@ -5,6 +5,8 @@ use super::*;
 use crate::config::model::{GroupConfig, VirtualAddress};
 use crate::wire::Role;
 
+mod moved_parts;
+
 const A: usize = 0;
 const B: usize = 1;
 
@@ -426,23 +428,6 @@ fn who_answers_for_an_address_is_not_forgotten_by_asking_for_another() {
 }
 
 #[test]
-fn addresses_change_at_the_owner_first() {
-    let mut nodes = Nodes::new(&version(1, &[77], &[]));
-    let new = version(2, &[78], &[]);
-    for node in [B, A] {
-        nodes.files(node, std::slice::from_ref(&new));
-    }
-    nodes.run(1000);
-    let first = |node: usize| nodes.did.iter().position(|(who, action)| *who == node && is_new(action));
-    assert!(first(A).is_some() && first(A) < first(B), "{:?} {:?}", first(A), first(B));
-    assert_eq!((nodes.runs(A).digest, nodes.runs(B).digest), (2, 2));
-}
-
-fn is_new(action: &Action) -> bool {
-    matches!(action, Action::Report(Change::GroupConfigured { .. }))
-}
-
-#[test]
 fn maintenance_holds_changed_files_back() {
     let mut nodes = Nodes::new(&version(1, &[77], &[]));
     nodes.hearts[A].fold(Event::Command { request: RequestId(1), command: Command::Maintenance { on: true } });
@@ -455,38 +440,4 @@ fn maintenance_holds_changed_files_back() {
     nodes.hearts[A].fold(Event::Command { request: RequestId(2), command: Command::Maintenance { on: false } });
     nodes.run(1000);
     assert_eq!((nodes.runs(A).digest, nodes.runs(B).digest), (2, 2));
-}
-
-#[test]
-fn a_part_that_moves_to_another_group_is_given_up_by_everybody_first() {
-    let other = |digest: u32, addresses: &[u8]| GroupConfig {
-        name: "other".into(),
-        tag: crate::config::model::GroupTag(10),
-        ..version(digest, addresses, &[])
-    };
-    let web = version(1, &[77], &[]);
-    let mut nodes = Nodes::new(&web);
-    for node in [A, B] {
-        nodes.files(node, &[web.clone(), other(5, &[79])]);
-    }
-    nodes.run(2000);
-    assert_eq!(nodes.hearts[A].role(GroupId(1)), Role::Running);
-    // Two groups exchange a part: neither can go first.
-    for node in [A, B] {
-        nodes.files(node, &[version(2, &[79], &[]), other(6, &[77])]);
-    }
-    nodes.run(1000);
-    assert_eq!((nodes.runs(A).digest, nodes.hearts[A].config.group(GroupId(1)).digest), (1, 5));
-    nodes.did.clear();
-    for node in [A, B] {
-        nodes.files(node, &[version(3, &[77, 79], &[]), other(7, &[])]);
-    }
-    nodes.run(2000);
-    assert_eq!((nodes.runs(A).digest, nodes.hearts[A].config.group(GroupId(1)).digest), (3, 7));
-    let given = nodes
-        .did
-        .iter()
-        .rposition(|(_, action)| matches!(action, Action::Report(Change::GroupConfigured { group: GroupId(1) })));
-    let taken = nodes.did.iter().position(|(_, action)| matches!(action, Action::RepairAddress { group: GROUP, .. }));
-    assert!(given.is_some() && given < taken, "{given:?} {taken:?}");
 }

@@ -167,7 +167,7 @@ impl Cluster {
     }
 
     /// What peers lack, in parts that fit into one message each.
-    fn untold(&mut self, room: usize) -> Vec<Vec<GroupSays>> {
+    pub(super) fn untold(&mut self, room: usize) -> Vec<Vec<GroupSays>> {
         let newest = self.said.mark.version;
         // Who left is told nothing more; who is new holds nothing.
         let heard = if std::mem::take(&mut self.greet) { Some(0) } else { self.view.held_by_all(PeerState::heard) };
@@ -178,8 +178,10 @@ impl Cluster {
         if all.len() == 1 {
             return all;
         }
-        // Mostly it is dead: beside what others lack, one part with each heartbeat is enough.
-        let turn = all.swap_remove(self.sequence as usize % all.len());
+        // Mostly it is dead: beside what others lack, one part with each heartbeat is enough. By time, which goes on evenly whatever
+        // else is said.
+        let turn = self.now.0 / self.config.timing.keepalive.as_nanos().max(1) as u64;
+        let turn = all.swap_remove((turn % all.len() as u64) as usize);
         let mut parts = self.said.since(heard, room);
         if silent.is_some_and(|silent| silent < heard) {
             parts.push(turn);

@@ -131,6 +131,24 @@ fn one_that_does_not_hear_this_node_is_not_waited_for_for_ever() {
 }
 
 #[test]
+fn one_that_has_it_and_does_not_hear_this_node_is_met_before_anything_is_up() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    bench.echo = Some(bench.heart.sequence);
+    let mut all = Vec::new();
+    for at in (1100..=2000).step_by(100) {
+        let says = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), 1000);
+        all.extend(bench.round(at, vec![says]));
+    }
+    assert!(starts(&all) && !puts_up(&all), "{all:?}");
+    // It took the group long ago, under a grant that this node's is higher than, and will not hear that.
+    let says = gamma(&mut bench, Role::Running, Some(owned(GAMMA, 1)), 1000);
+    let met = bench.round(2050, vec![says]);
+    let two = |action: &Action| matches!(action, Action::Report(Change::TwoOwners { peer: GAMMA, .. }));
+    assert!(position(&met, two).is_some(), "{met:?}");
+}
+
+#[test]
 fn one_that_was_cut_off_and_is_heard_again_has_a_deadtime_to_show_that_it_hears() {
     let mut bench = bench();
     beta_runs(&mut bench, 1000);

@@ -54,17 +54,22 @@ fn text_of(config: &Config) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(&config)?)
 }
 
-/// What this node runs by its last adoption, of this boot or another one. Nothing: it never adopted any.
-pub fn adopted(places: &Places) -> Result<Option<Config>, String> {
+/// What this node runs by its last adoption, of this boot or, where that cannot be read, as it is on disk; and what could not be read.
+/// Nothing: it never adopted any.
+pub fn adopted(places: &Places) -> (Option<Config>, Vec<String>) {
+    let mut unread = Vec::new();
     for path in [config_file(places), adopted_file(places)] {
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
+        let found = match std::fs::read(&path) {
+            Ok(text) => parse(&path, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(format!("{}: {error}", path.display())),
+            Err(error) => Err(format!("{}: {error}", path.display())),
         };
-        return parse(&path, &text).map(Some);
+        match found {
+            Ok(config) => return (Some(config), unread),
+            Err(error) => unread.push(error),
+        }
     }
-    Ok(None)
+    (None, unread)
 }
 
 /// The keys that the last daemon of this boot used.
@@ -73,9 +78,12 @@ pub fn last_keys(places: &Places) -> Result<KeySet, String> {
 }
 
 pub fn load(places: &Places) -> Result<(Config, KeySet), String> {
-    let path = config_file(places);
-    let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok((parse(&path, &text)?, last_keys(places)?))
+    let (config, unread) = adopted(places);
+    let config = config.ok_or_else(|| match unread.is_empty() {
+        true => format!("{}: no such file", config_file(places).display()),
+        false => unread.join("; "),
+    })?;
+    Ok((config, last_keys(places)?))
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<Config, String> {
@@ -114,7 +122,7 @@ mod tests {
         std::fs::write(&paths.authkeys, "auth 1\n1 sha256 0123456789abcdef\n").unwrap();
         std::fs::set_permissions(&paths.authkeys, std::fs::Permissions::from_mode(0o600)).unwrap();
         let config = config(&["alpha", "beta"]);
-        assert_eq!(adopted(&places), Ok(None), "nothing was adopted yet");
+        assert_eq!(adopted(&places), (None, Vec::new()), "nothing was adopted yet");
         for _ in 0..2 {
             keep_keys(&places, &paths).unwrap();
             note(&places, &config).unwrap();
@@ -125,7 +133,10 @@ mod tests {
         }
         let text = std::fs::read_to_string(config_file(&places)).unwrap();
         std::fs::write(config_file(&places), text.replacen("\"me\": 0", "\"me\": 2", 1)).unwrap();
-        assert!(load(&places).unwrap_err().contains("does not name"), "whoever looks the node up would panic");
+        let (instead, unread) = adopted(&places);
+        assert!(unread[0].contains("does not name"), "whoever looks the node up would panic");
+        assert_eq!(instead.as_ref(), Some(&config), "what is on disk is better than nothing");
+        assert_eq!(load(&places).unwrap().0, config);
         std::fs::write(config_file(&places), text).unwrap();
         // The files are gone; what runs is not.
         std::fs::remove_file(&paths.authkeys).unwrap();
@@ -134,7 +145,7 @@ mod tests {
         assert!(keys.open(&keys.seal(vec![1])).is_ok());
         // Another boot.
         std::fs::remove_file(config_file(&places)).unwrap();
-        assert_eq!(adopted(&places), Ok(Some(config)));
+        assert_eq!(adopted(&places), (Some(config), Vec::new()));
     }
 
     #[test]
@@ -145,8 +156,10 @@ mod tests {
         let wanted = config.clone();
         config.groups.insert(0, crate::config::model::GroupConfig::gone(&gone.name, gone.tag));
         note(&places, &config).unwrap();
-        assert_eq!(adopted(&places), Ok(Some(wanted)));
+        assert_eq!(adopted(&places), (Some(wanted), Vec::new()));
         std::fs::write(config_file(&places), "{").unwrap();
-        assert!(adopted(&places).unwrap_err().contains("running.json"), "half a file is not no file");
+        let (none, unread) = adopted(&places);
+        assert!(none.is_none() && unread[0].contains("running.json"), "half a file is not no file");
+        assert!(load(&places).unwrap_err().contains("running.json"));
     }
 }

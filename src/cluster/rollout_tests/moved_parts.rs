@@ -1,0 +1,142 @@
+//! Parts that leave a group or come to one: who goes first, and who waits for whom.
+
+use super::*;
+use crate::config::model::GroupTag;
+
+const OTHER: GroupId = GroupId(1);
+
+fn other(digest: u32, addresses: &[u8], members: &[&str]) -> GroupConfig {
+    GroupConfig { name: "other".into(), tag: GroupTag(10), ..version(digest, addresses, members) }
+}
+
+/// Alpha runs the group, beta the other one.
+fn each_has_one(web: &GroupConfig, other: &GroupConfig) -> Nodes {
+    let mut nodes = Nodes::new(web);
+    for node in [A, B] {
+        nodes.files(node, &[web.clone(), other.clone()]);
+    }
+    nodes.run(2000);
+    nodes.did.clear();
+    assert_eq!((nodes.hearts[A].role(GROUP), nodes.hearts[B].role(OTHER)), (Role::Running, Role::Running));
+    nodes
+}
+
+fn prefers_beta(group: GroupConfig) -> GroupConfig {
+    GroupConfig { nodes: vec![BETA, ALPHA], ..group }
+}
+
+fn stops_members(action: &Action) -> bool {
+    matches!(action, Action::DropMembers { .. })
+}
+
+#[test]
+fn what_goes_is_given_up_by_the_owner_first() {
+    for (old, new) in [
+        (version(1, &[77], &[]), version(2, &[78], &[])),
+        (version(1, &[77], &["a.service"]), version(2, &[77], &["b.service"])),
+    ] {
+        let mut nodes = Nodes::new(&old);
+        for node in [B, A] {
+            nodes.files(node, std::slice::from_ref(&new));
+        }
+        nodes.run(1000);
+        let first = |node: usize| nodes.did.iter().position(|(who, action)| *who == node && is_new(action));
+        assert!(first(A).is_some() && first(A) < first(B), "{:?} {:?}", first(A), first(B));
+        assert_eq!((nodes.runs(A).digest, nodes.runs(B).digest), (2, 2));
+    }
+}
+
+fn is_new(action: &Action) -> bool {
+    matches!(action, Action::Report(Change::GroupConfigured { .. }))
+}
+
+#[test]
+fn a_part_that_moves_to_another_group_is_given_up_first() {
+    let web = version(1, &[77], &[]);
+    let mut nodes = Nodes::new(&web);
+    for node in [A, B] {
+        nodes.files(node, &[web.clone(), other(5, &[79], &[])]);
+    }
+    nodes.run(2000);
+    assert_eq!(nodes.hearts[A].role(OTHER), Role::Running);
+    // Two groups exchange a part: neither can go first.
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[79], &[]), other(6, &[77], &[])]);
+    }
+    nodes.run(1000);
+    assert_eq!((nodes.runs(A).digest, nodes.hearts[A].config.group(OTHER).digest), (1, 5));
+    nodes.did.clear();
+    for node in [A, B] {
+        nodes.files(node, &[version(3, &[77, 79], &[]), other(7, &[], &[])]);
+    }
+    nodes.run(2000);
+    assert_eq!((nodes.runs(A).digest, nodes.hearts[A].config.group(OTHER).digest), (3, 7));
+    let configured =
+        |action: &Action| matches!(action, Action::Report(Change::GroupConfigured { group }) if *group == OTHER);
+    let given = nodes.place(A, configured);
+    let taken = nodes.place(A, |action| matches!(action, Action::RepairAddress { group: GROUP, .. }));
+    assert!(given.is_some() && given < taken, "{given:?} {taken:?}");
+}
+
+#[test]
+fn a_member_comes_to_a_group_when_the_owner_of_the_other_one_has_stopped_it() {
+    let (web, db) = (version(1, &[77], &[]), prefers_beta(other(5, &[79], &["m.service"])));
+    let mut nodes = each_has_one(&web, &db);
+    nodes.ends = |action| stops_members(action).then(|| Outcome::Unknown("still running".into()));
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77], &["m.service"]), prefers_beta(other(6, &[79], &[]))]);
+    }
+    nodes.run(4000);
+    assert!(nodes.place(B, stops_members).is_some());
+    assert_eq!(nodes.hearts[A].config.group(OTHER).digest, 5, "beta still has it");
+    assert_eq!(nodes.place(A, |action| matches!(action, Action::StartMembers { .. })), None);
+    nodes.ends = |_| None;
+    nodes.run(5000);
+    assert_eq!((nodes.runs(A).digest, nodes.hearts[A].config.group(OTHER).digest), (2, 6));
+    assert!(nodes.place(A, |action| matches!(action, Action::StartMembers { .. })).is_some());
+}
+
+#[test]
+fn what_another_owner_has_by_unknown_files_is_waited_for() {
+    let (web, db) = (version(1, &[77], &[]), prefers_beta(other(5, &[79, 80], &[])));
+    let mut nodes = each_has_one(&web, &db);
+    // As if the nodes had been apart: alpha has long adopted the other group without one of its addresses.
+    Arc::make_mut(&mut nodes.hearts[A].config).groups[1] = prefers_beta(other(8, &[79], &[]));
+    nodes.ends = |action| {
+        matches!(action, Action::DropAddresses { group: OTHER, .. }).then(|| Outcome::Unknown("still there".into()))
+    };
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77, 80], &[]), prefers_beta(other(9, &[79], &[]))]);
+    }
+    nodes.run(4000);
+    assert_eq!(nodes.runs(A).digest, 1);
+    let waits = nodes.hearts[A].status().rollout[0].waits.clone().expect("a reason");
+    assert!(waits.contains("waits for beta") && waits.contains("hafailoverctl stop other"), "{waits}");
+    nodes.ends = |_| None;
+    nodes.run(5000);
+    assert_eq!((nodes.runs(A).digest, nodes.hearts[B].config.group(OTHER).digest), (2, 9));
+}
+
+#[test]
+fn a_word_that_is_lost_turns_no_change_back() {
+    let mut nodes = Nodes::new(&version(1, &[77, 78], &["a.service"]));
+    nodes.ends = |action| stops_members(action).then(|| Outcome::Unknown("still running".into()));
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77], &[])]);
+    }
+    nodes.run(1000);
+    assert!(nodes.place(A, stops_members).is_some());
+    // Beta said something more, which did not come.
+    nodes.hearts[B].speak = true;
+    let said = nodes.hearts[B].decide(millis(nodes.now)).into_iter();
+    let said = said.filter_map(|action| if let Action::Send(message) = action { Some(message) } else { None });
+    let mut message = said.last().expect("a heartbeat");
+    message.sequence += 1;
+    message.state.version += 1;
+    message.state.digest ^= 1;
+    message.groups.clear();
+    nodes.hearts[A].hear(LINK, &message);
+    assert!(!nodes.hearts[A].view.peer(BETA).expect("a peer").told_all());
+    let back = |action: &Action| matches!(action, Action::RepairAddress { .. });
+    assert!(!nodes.hearts[A].decide(millis(nodes.now + 1)).iter().any(back), "it goes on where it is");
+}
