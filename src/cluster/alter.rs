@@ -76,7 +76,7 @@ impl Cluster {
         let after = matches!(alter.step, AlterStep::Add { .. } | AlterStep::StartMembers);
         let other = to.as_ref() != Some(&alter.to);
         // Another edit, or a peer that thinks otherwise now: back to what is written down. One whose words were lost may still agree.
-        if !after && !self.being_noted(id) && (other || self.contested(id, &alter.to)) {
+        if !after && !self.being_noted(id) && (other || self.disputed(id, &alter.to)) {
             return self.turn_back(id);
         }
         // What cannot be started is mended by another edit.

@@ -250,8 +250,8 @@ impl Cluster {
         }
         if let Some(owner) = self.owner(id) {
             let owner = &self.config.node(owner).name;
-            let rival = group.rival.map(|rival| format!("; {} claims it too", self.config.node(rival).name));
-            return format!("{owner} owns it{}", rival.unwrap_or_default());
+            let rivals = group.rivals.iter().map(|rival| format!("; {} claims it too", self.config.node(*rival).name));
+            return format!("{owner} owns it{}", rivals.collect::<String>());
         }
         if group.order.stopped {
             let name = &self.config.group(id).name;
@@ -314,8 +314,8 @@ impl Cluster {
                 lines.push(format!("group {name} is banned here: {reason}; then: hafailoverctl clear {name}"));
             }
             lines.extend(self.told_in_words(group.id));
-            if let Some(rival) = group.rival {
-                lines.push(format!("group {name} is claimed by {} too", self.config.node(rival).name));
+            for rival in &group.rivals {
+                lines.push(format!("group {name} is claimed by {} too", self.config.node(*rival).name));
             }
         }
         lines

@@ -17,7 +17,7 @@ impl Cluster {
             Failback::Yes => self.has_joined_as(node),
             Failback::After(wait) => self.well_for(id, node).is_some_and(|well| well >= wait),
         };
-        asked && !self.parked(id)
+        asked && (!self.parked(id) || self.group(id).went.contains(&node))
     }
 
     /// It is where it is by an operator's word, as far as this node knows: `Failback=` waits.
@@ -45,11 +45,7 @@ impl Cluster {
     pub(super) fn follow_failback(&mut self, id: GroupId) {
         let Some(owner) = self.owner(id) else { return };
         let preferred = self.preferred_to(id, owner);
-        if owner == self.config.me && self.group(id).parked && preferred.iter().any(|node| self.is_away(*node)) {
-            self.group_mut(id).parked = false;
-            self.unsaved = true;
-            self.speak = true;
-        }
+        self.follow_went(id, owner, &preferred);
         let Failback::After(wait) = self.config.group(id).failback else { return };
         let heard = |node: NodeId| node == self.config.me || self.view.peer(node).is_some_and(|it| it.state.heard());
         let well = |node: &NodeId| {
@@ -66,6 +62,21 @@ impl Cluster {
         match next {
             Some(at) => self.timers.arm(Timer::FailbackDue(id), at),
             None => self.timers.disarm(Timer::FailbackDue(id)),
+        }
+    }
+
+    /// An operator's word holds until the node that would come back has gone meanwhile.
+    fn follow_went(&mut self, id: GroupId, owner: NodeId, preferred: &[NodeId]) {
+        if owner != self.config.me || !self.group(id).parked {
+            return self.group_mut(id).went.clear();
+        }
+        let away: Vec<NodeId> = preferred.iter().copied().filter(|node| self.is_away(*node)).collect();
+        let group = self.group_mut(id);
+        group.went.extend(away);
+        if !group.went.is_empty() && preferred.iter().all(|node| group.went.contains(node)) {
+            group.parked = false;
+            self.unsaved = true;
+            self.speak = true;
         }
     }
 

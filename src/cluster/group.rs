@@ -15,7 +15,7 @@ use super::{Cluster, Epoch};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// An action other than starting and stopping members has this long to end.
@@ -72,6 +72,8 @@ pub(super) struct Group {
     pub(super) asked: Option<(NodeId, NodeId)>,
     /// Its owner has it by an operator's word: `Failback=` waits.
     pub(super) parked: bool,
+    /// Preferred nodes that went since: what they come back for is no longer put off.
+    pub(super) went: BTreeSet<NodeId>,
     /// Since when nodes that it prefers to its owner have been well, without a break.
     pub(super) well: BTreeMap<NodeId, Time>,
     /// What happened to it while it was left alone, and the look at it that follows.
@@ -80,8 +82,8 @@ pub(super) struct Group {
     pub(super) probing: Probing,
     /// Why it runs nowhere or not here, as last reported.
     pub(super) blocked: Option<String>,
-    /// Another node claims it too.
-    pub(super) rival: Option<NodeId>,
+    /// Other nodes that claim it too.
+    pub(super) rivals: BTreeSet<NodeId>,
     /// What placement said last.
     pub(super) desired: Option<NodeId>,
     /// When it was last started here.
@@ -119,12 +121,13 @@ impl Group {
             move_to: None,
             asked: None,
             parked: false,
+            went: BTreeSet::new(),
             well: BTreeMap::new(),
             told: None,
             look: Look::No,
             probing: Probing::default(),
             blocked: None,
-            rival: None,
+            rivals: BTreeSet::new(),
             desired: None,
             started: Time::default(),
             announced_first: false,

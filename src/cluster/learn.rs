@@ -45,9 +45,9 @@ impl Cluster {
 
     /// Two owners: the lower grant stops (in `step`), the higher one announces its addresses, at once and after the other's end.
     fn compare(&mut self, id: GroupId, peer: NodeId, role: Role, record: Option<Record>) {
-        let rival = self.group(id).rival == Some(peer);
+        let rival = self.group(id).rivals.contains(&peer);
         let Some(mine) = self.group(id).claim() else {
-            self.group_mut(id).rival = None;
+            self.group_mut(id).rivals.clear();
             return;
         };
         // Nothing of it is up here yet. One that does not hear this node will not give way to it.
@@ -62,8 +62,8 @@ impl Cluster {
             // It may have heard us first, and be stopping by the time we hear it.
             Role::Starting | Role::Running | Role::Stopping if !rival => {
                 let theirs = record.filter(|record| record.grant.node == peer).map(|record| record.grant);
-                let keep = theirs.is_none_or(|theirs| mine.beats(&theirs));
-                self.group_mut(id).rival = Some(peer);
+                let keep = theirs.is_none_or(|theirs| mine.beats(&theirs)) && !self.beaten(id, &mine);
+                self.group_mut(id).rivals.insert(peer);
                 let theirs = theirs.map(|theirs| theirs.epoch);
                 self.report(Change::TwoOwners { group: id, peer, mine: mine.epoch, theirs, keep });
                 if keep {
@@ -72,7 +72,7 @@ impl Cluster {
                 }
             }
             Role::Idle if rival => {
-                self.group_mut(id).rival = None;
+                self.group_mut(id).rivals.remove(&peer);
                 self.report(Change::TwoOwnersOver { group: id, peer });
                 self.announce_anew(id);
             }

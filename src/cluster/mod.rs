@@ -367,7 +367,7 @@ impl Cluster {
         }
         for change in changes {
             if let Change::NodeLost { node, .. } = change {
-                self.groups.iter_mut().filter(|group| group.rival == Some(node)).for_each(|group| group.rival = None);
+                self.groups.iter_mut().for_each(|group| group.rivals.retain(|rival| *rival != node));
             }
             self.report(change);
         }

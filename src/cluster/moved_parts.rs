@@ -75,6 +75,14 @@ impl Cluster {
         if let Some(node) = self.has_it(id, behind).filter(|_| !here && gains(to, runs)) {
             return Err(format!("waits for {node}, which has it, to change first"));
         }
+        let owner = self.group(id).record.filter(|record| !record.released).map(|record| record.grant.node);
+        let owner = owner.filter(|owner| !here && *owner != self.config.me && gains(to, runs));
+        let elsewhere = owner.filter(|owner| self.view.peer(*owner).is_some_and(|it| !it.state.heard()));
+        let by = elsewhere.and_then(|owner| self.view.heard_by(owner, self.read_at, &self.config.timing));
+        if let (Some(owner), Some(by)) = (elsewhere, by) {
+            let name = |node| &self.config.node(node).name;
+            return Err(format!("{} still hears {}, which has it", name(by), name(owner)));
+        }
         let stays = |index: usize| runs.addresses.get(index).is_some_and(|address| to.addresses.contains(address));
         let gone = (0..runs.addresses.len()).filter(|index| !stays(*index)).count();
         if gone == 0 {

@@ -116,7 +116,7 @@ impl Cluster {
         if self.runs_on(id) != Some(owner) {
             return Err(format!("{name} is still starting on {owner_name}; try again when it runs"));
         }
-        if self.group(id).rival.is_some() {
+        if !self.group(id).rivals.is_empty() {
             return Err(format!("two nodes claim {name}; try again when one of them has stopped it"));
         }
         if to == self.config.me {

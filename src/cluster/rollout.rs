@@ -157,7 +157,7 @@ impl Cluster {
         let group = self.group(id);
         let settled = match &group.phase {
             Phase::Idle | Phase::Unknown { held: None, .. } => true,
-            Phase::Running { .. } => group.repairs.is_empty() && group.rival.is_none() && group.move_to.is_none(),
+            Phase::Running { .. } => group.repairs.is_empty() && group.rivals.is_empty() && group.move_to.is_none(),
             Phase::Unknown { .. } | Phase::Starting { .. } | Phase::Stopping(_) => false,
         };
         if !settled {
@@ -194,7 +194,7 @@ impl Cluster {
     }
 
     /// A peer that is heard says something else.
-    pub(super) fn contested(&self, id: GroupId, to: &GroupConfig) -> bool {
+    pub(super) fn disputed(&self, id: GroupId, to: &GroupConfig) -> bool {
         let heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard() && peer.told_all());
         to.digest != self.config.group(id).digest && heard.into_iter().any(|(node, _)| self.objects(*node, id, to))
     }

@@ -6,7 +6,7 @@ use super::timers::Timer;
 use super::view::PeerState;
 use super::{Action, Change, Cluster, Saved, SavedGroup};
 use crate::config::model::{GroupId, NodeTag};
-use crate::wire::{GroupSays, Message, NodeFlags, RecordSays, StateMark, codec};
+use crate::wire::{GroupSays, Message, NodeFlags, RecordSays, Role, StateMark, codec};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -210,7 +210,17 @@ impl Cluster {
             pending: self.pending_digest(id),
             wish: self.wish(id).map(|to| self.config.node(to).tag),
             parked: group.parked,
+            contended: self.contended(id),
         }
+    }
+
+    /// Somebody who is heard has something of it, and holds no record that would tell the others.
+    fn contended(&self, id: GroupId) -> bool {
+        let holder = self.group(id).record.map(|record| record.grant.node);
+        let mut others = self.view.peers.iter().filter(|(node, peer)| peer.state.heard() && Some(**node) != holder);
+        others.any(|(node, peer)| {
+            peer.groups.contains_key(&id) && self.view.says(*node, id).is_some_and(|says| says.role != Role::Idle)
+        })
     }
 
     fn saved(&self) -> Saved {

@@ -84,9 +84,10 @@ impl Cluster {
     fn check_whole_group(&self, group: &Group) -> Result<(), String> {
         let record = group.record.map(|record| [Some(record.grant.node), record.heir]).unwrap_or_default();
         self.check_nodes(record)?;
-        self.check_nodes([group.move_to, group.rival, group.desired, group.because.and_then(|(_, from)| from)])?;
+        self.check_nodes([group.move_to, group.desired, group.because.and_then(|(_, from)| from)])?;
         self.check_nodes(group.asked.map(|(by, to)| [Some(by), Some(to)]).unwrap_or_default())?;
-        group.well.keys().try_for_each(|node| self.check_node(*node))?;
+        let nodes = group.well.keys().chain(&group.rivals).chain(&group.went);
+        nodes.into_iter().try_for_each(|node| self.check_node(*node))?;
         let grant: Option<Grant> = match &group.phase {
             Phase::Unknown { held, .. } => held.map(|(grant, _)| grant),
             Phase::Idle => None,

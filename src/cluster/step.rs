@@ -19,7 +19,10 @@ impl Cluster {
         self.outlive(id);
         if self.group(id).claim().is_some() {
             return match self.must_stop(id, desired) {
-                Some(stop) => self.stop(id, stop),
+                Some(stop) => {
+                    self.meet_in_turn(id);
+                    self.stop(id, stop);
+                }
                 None => {
                     self.block(id, None);
                     self.go_on_starting(id);
@@ -73,13 +76,13 @@ impl Cluster {
             return Some(Stop { reason: met, contested: true });
         }
         // One that does not hear this node cannot give way to it.
-        let deaf = |peer: &NodeId| {
-            self.view.says(*peer, id).is_some_and(|says| says.role.claims())
-                && self.view.peer(*peer).is_some_and(|it| it.deaf_for(self.read_at) >= self.config.timing.deadtime)
+        let deaf = |peer: &&NodeId| {
+            self.view.says(**peer, id).is_some_and(|says| says.role.claims())
+                && self.view.peer(**peer).is_some_and(|it| it.deaf_for(self.read_at) >= self.config.timing.deadtime)
         };
-        if let Some(peer) = group.rival.filter(deaf) {
+        if let Some(peer) = group.rivals.iter().find(deaf) {
             return Some(Stop {
-                reason: format!("{} has it too and does not hear this node", name(peer)),
+                reason: format!("{} has it too and does not hear this node", name(*peer)),
                 contested: true,
             });
         }
@@ -100,7 +103,7 @@ impl Cluster {
             return Some(Stop::plain(reason.clone()));
         }
         // While another owner ends, this one stays: else nobody would own it for a while.
-        if group.rival.is_some() {
+        if !group.rivals.is_empty() {
             return None;
         }
         let ready = |node: &NodeId| self.view.peer(*node).is_some_and(|peer| peer.joined);

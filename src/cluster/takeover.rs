@@ -9,7 +9,7 @@ use super::group::Phase;
 use super::time::Time;
 use super::timers::Timer;
 use super::view::PeerState;
-use super::{Action, Cluster, Epoch, Grant};
+use super::{Action, Cluster, Epoch, Grant, Record};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
 use serde::{Deserialize, Serialize};
@@ -135,6 +135,9 @@ impl Cluster {
                 Role::Starting | Role::Running => return Some(format!("{name} claims it")),
             }
         }
+        if let Some(reason) = self.held_elsewhere(id) {
+            return Some(reason);
+        }
         let open = |node: &&NodeId| self.left_unsaid(id, **node) && !self.silent_for_deadtime(**node);
         let name = &self.config.node(*self.view.peers.keys().find(open)?).name;
         Some(format!("{name} left without saying that it does not run it; its silence is waited for"))
@@ -151,19 +154,44 @@ impl Cluster {
             // It let go of the group, may not have it again, and can give it to nobody: it does not hear this node.
             PeerState::Alive | PeerState::Late if self.given_up(id, keeper) => Ok(Proof::Silence),
             PeerState::Alive | PeerState::Late => Err(format!("{name} has it to give or to start")),
+            _ if let Some(by) = self.view.heard_by(keeper, self.read_at, &self.config.timing) => {
+                Err(format!("{} still hears {name}, which has it", self.config.node(by).name))
+            }
+            PeerState::Lost | PeerState::Unheard => Ok(Proof::Silence),
             PeerState::Left if self.left_unsaid(id, keeper) => Ok(Proof::Silence),
-            PeerState::Left if record.is_some_and(|record| record.released) => Ok(Proof::Release),
+            // What somebody gave it after its last word it may have come back for.
+            PeerState::Left if record.is_some_and(|record| record.released && self.said_last(id, keeper, &record)) => {
+                Ok(Proof::Release)
+            }
             // It left without having said that nothing of it is there.
             PeerState::Left if !self.silent_for_deadtime(keeper) => {
                 Err(format!("{name} left without a release; its silence is waited for"))
             }
             PeerState::Left => Ok(Proof::Silence),
-            PeerState::Lost | PeerState::Unheard => match self.view.heard_by(keeper, self.read_at, &self.config.timing)
-            {
-                Some(by) => Err(format!("{} still hears {name}, which has it", self.config.node(by).name)),
-                None => Ok(Proof::Silence),
-            },
         }
+    }
+
+    fn said_last(&self, id: GroupId, node: NodeId, record: &Record) -> bool {
+        self.view.says(node, id).is_some_and(|says| says.record == Some(*record))
+    }
+
+    /// Somebody has something of the group who may not be heard here himself: by the word of one who is, and who hears him.
+    fn held_elsewhere(&self, id: GroupId) -> Option<String> {
+        let name = |node: NodeId| &self.config.node(node).name;
+        let mine = self.group(id).record.map(|record| record.grant);
+        for (node, peer) in self.view.peers.iter().filter(|(_, peer)| peer.state.heard()) {
+            let Some(says) = self.view.mentions(*node, id) else { continue };
+            if says.contended {
+                return Some(format!("{} hears another node that has something of it", name(*node)));
+            }
+            // Of the grant that is known here it is known here whether it was released.
+            let owned = says.record.filter(|record| !record.released && Some(record.grant) != mine);
+            let owner = owned.map(|record| record.grant.node).filter(|it| *it != self.config.me && it != node);
+            if let Some(owner) = owner.filter(|owner| peer.hears_still(*owner, self.read_at, &self.config.timing)) {
+                return Some(format!("{} hears {}, which owns it", name(*node), name(owner)));
+            }
+        }
+        None
     }
 
     fn silent_for_deadtime(&self, node: NodeId) -> bool {
@@ -176,8 +204,15 @@ impl Cluster {
         left && self.view.says(node, id).is_none_or(|says| says.role != Role::Idle)
     }
 
-    /// It released the group, is banned from it, and has not heard this node for a deadtime.
+    /// It released the group, is banned from it, and has not heard this node for a deadtime. Whom it may give the group to is heard here.
     fn given_up(&self, id: GroupId, node: NodeId) -> bool {
+        let gives = |to: &NodeId| {
+            let hears = self.view.peer(node).is_some_and(|it| it.hears_still(*to, self.read_at, &self.config.timing));
+            hears && *to != self.config.me && self.view.peer(*to).is_none_or(|peer| peer.state != PeerState::Alive)
+        };
+        if self.config.group(id).nodes.iter().any(gives) {
+            return false;
+        }
         let banned =
             self.view.says(node, id).is_some_and(|says| self.still_banned(id, says) && says.role == Role::Idle);
         let deaf = self.view.peer(node).is_some_and(|peer| peer.deaf_for(self.read_at) >= self.config.timing.deadtime);
@@ -199,8 +234,9 @@ impl Cluster {
     }
 
     /// Where the keeper is silent, several nodes that hear each other may each have the proof. So the grant comes first: nothing is
-    /// put up before every node that may own the group, and is heard, shows that it knows of it. Of two grants the higher one is
-    /// shown by all. One that does not hear this node starts the group, if at all, by silence.
+    /// put up before every node that may own the group, and is heard, shows that it knows of it, and that neither it nor any whom
+    /// it hears has anything of it. Of two grants the higher one is shown by all. One that does not hear this node starts the group,
+    /// if at all, by silence.
     pub(super) fn known_to_all(&self, id: GroupId, grant: &Grant) -> bool {
         let nodes = &self.config.group(id).nodes;
         let asked = self.view.peers.iter().filter(|(node, peer)| {
@@ -209,9 +245,12 @@ impl Cluster {
             nodes.contains(node) && peer.state.heard() && hears && peer.groups.contains_key(&id)
         });
         let knows = |node: &NodeId| {
-            self.view.says(*node, id).and_then(|says| says.record).is_some_and(|record| record.grant == *grant)
+            self.view
+                .says(*node, id)
+                .is_some_and(|says| says.role == Role::Idle && says.record.is_some_and(|record| record.grant == *grant))
         };
-        !self.group(id).announced_first || asked.into_iter().all(|(node, _)| knows(node))
+        let shown = || asked.into_iter().all(|(node, _)| knows(node)) && self.held_elsewhere(id).is_none();
+        !self.group(id).announced_first || shown()
     }
 
     /// What neighbours answered to the probe. An answer may wait that came since this round began to read: its beginning counts.
@@ -275,8 +314,12 @@ impl Cluster {
             let may_have_it = config.nodes.contains(node) || *node == keeper;
             may_have_it && (peer.state != PeerState::Alive || self.given_up(id, *node))
         });
+        // While one that is heard has it nothing starts here, and its own answers would tell nothing.
+        let claimed = self.view.peers.iter().any(|(node, peer)| {
+            peer.state == PeerState::Alive && self.view.mentions(*node, id).is_some_and(|says| says.role != Role::Idle)
+        });
         // Before its first start somebody may have the address who knows nothing of this cluster.
-        let asks = silent || group.record.is_none();
+        let asks = !claimed && (silent || group.record.is_none());
         // Without carrier nobody can answer: what was asked then tells nothing later.
         let carrier = group.no_place.is_none() && self.interface_down(id).is_none();
         here && carrier && !group.order.stopped && !config.addresses.is_empty() && join_near && asks && !self.leaving
@@ -300,6 +343,18 @@ impl Cluster {
         let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
         let name = &self.config.node(*other).name;
         Some(format!("{address} answers from {mac}: {name}, which is not heard, took it in the same moment"))
+    }
+
+    /// Of three, two may let go of it at once, each for a third one that is off. They try again one after the other.
+    pub(super) fn meet_in_turn(&mut self, id: GroupId) {
+        let nodes = &self.config.group(id).nodes;
+        if nodes.len() < 3 || self.met_on_the_network(id).is_none() {
+            return;
+        }
+        let turn = nodes.iter().position(|node| *node == self.config.me).unwrap_or_default();
+        let timing = &self.config.timing;
+        let wait = timing.deadtime + timing.keepalive * 2 * turn as u32;
+        self.timers.arm(Timer::StartAgain(id), self.now + wait);
     }
 
     /// This node was late: answers may have been missed, so the network is asked anew before it is believed to be silent.

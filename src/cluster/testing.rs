@@ -92,7 +92,7 @@ impl Bench {
         let record = SavedGroup { record: saved, ..SavedGroup::default() };
         let saved = Saved { groups: [("web".to_string(), record)].into(), ..Saved::default() };
         let heart = Cluster::new(Arc::new(config.clone()), identity, &saved, held, Time(0));
-        let peer = NodeId(1 - config.me.0);
+        let peer = if config.me == ALPHA { BETA } else { ALPHA };
         let flags = NodeFlags { joined: true, ..NodeFlags::default() };
         let mut bench = Bench {
             heart,
@@ -169,6 +169,7 @@ impl Bench {
             pending: None,
             wish: None,
             parked: false,
+            contended: false,
         };
         let message = Message {
             cluster_tag: 1,

@@ -1,8 +1,9 @@
 //! What is different with more than two nodes: others hear whom this node does not hear, and may take what it wants to take.
 
+use super::group::Phase;
 use super::testing::*;
 use super::*;
-use crate::config::model::{NodeConfig, NodeTag};
+use crate::config::model::{GroupConfig, NodeConfig, NodeTag};
 use crate::wire::{Echo, Role};
 
 const GAMMA: NodeId = NodeId(2);
@@ -31,6 +32,14 @@ fn gamma(bench: &mut Bench, role: Role, record: Option<Record>, beta: u64) -> Ev
     message.incarnation = Incarnation(300);
     message.boot = BootId(30);
     message.echoes.push(Echo { node: NodeTag(2), incarnation: Incarnation(200), sequence: beta, holds: 0 });
+    Event::Heartbeat { link, message }
+}
+
+/// The same, changed by the test.
+fn gamma_says(bench: &mut Bench, role: Role, record: Option<Record>, change: impl Fn(&mut Message)) -> Event {
+    let Event::Heartbeat { link, mut message } = gamma(bench, role, record, 1000) else { panic!("a heartbeat") };
+    change(&mut message);
+    message.state.digest = message.groups[0].mark();
     Event::Heartbeat { link, message }
 }
 
@@ -178,4 +187,250 @@ fn a_keeper_that_is_heard_is_waited_for_until_it_names_this_node() {
     }
     let says = bench.says(Role::Idle, Some(Record { heir: Some(ALPHA), ..released }));
     assert!(starts(&bench.round(2100, vec![says])));
+}
+
+#[test]
+fn who_relays_is_believed_until_it_is_silent_itself() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    for at in (1100..=3000).step_by(100) {
+        let says = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), at);
+        assert!(!starts(&bench.round(at, vec![says])), "at {at}");
+    }
+    // Gamma stalls: what it heard last may still be so.
+    assert!(!starts(&bench.round(3290, vec![])));
+    assert!(starts(&bench.round(3310, vec![])));
+}
+
+#[test]
+fn a_node_that_left_and_came_back_unheard_is_no_release() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    let released = Record { released: true, ..owned(BETA, 1) };
+    let Event::Heartbeat { link, mut message } = bench.says(Role::Idle, Some(released)) else { panic!("a heartbeat") };
+    message.flags.left = true;
+    let gammas = Record::owned(Grant { epoch: Epoch(2), node: GAMMA, boot: BootId(30) });
+    let says = gamma(&mut bench, Role::Running, Some(gammas), 1000);
+    bench.round(1050, vec![Event::Heartbeat { link, message }, says]);
+    // Gamma hears beta's next run, and gives the group to it.
+    let given = Record { released: true, heir: Some(BETA), ..gammas };
+    let mut all = Vec::new();
+    for at in (1100..=3000).step_by(100) {
+        let (role, record) = if at < 2000 { (Role::Running, gammas) } else { (Role::Idle, given) };
+        let says = gamma_says(&mut bench, role, Some(record), |message| {
+            message.echoes[1].incarnation = Incarnation(201);
+            message.echoes[1].sequence = at;
+        });
+        all.extend(bench.round(at, vec![says]));
+    }
+    assert!(!starts(&all), "beta is the heir");
+    let says = gamma_says(&mut bench, Role::Idle, Some(given), |message| message.echoes.truncate(1));
+    assert!(!starts(&bench.round(3050, vec![says])));
+}
+
+#[test]
+fn what_a_node_was_given_after_its_goodbye_is_no_release_at_once() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    let released = Record { released: true, ..owned(BETA, 1) };
+    let Event::Heartbeat { link, mut message } = bench.says(Role::Idle, Some(released)) else { panic!("a heartbeat") };
+    message.flags.left = true;
+    let gammas = Record::owned(Grant { epoch: Epoch(2), node: GAMMA, boot: BootId(30) });
+    let says = gamma(&mut bench, Role::Running, Some(gammas), 1000);
+    bench.round(1050, vec![Event::Heartbeat { link, message }, says]);
+    let given = Record { released: true, heir: Some(BETA), ..gammas };
+    let mut started = None;
+    for at in (1100..=2000).step_by(50) {
+        let says = gamma(&mut bench, Role::Idle, Some(given), 1000);
+        if starts(&bench.round(at, vec![says])) {
+            started.get_or_insert(at);
+        }
+    }
+    assert_eq!(started, Some(1350), "a deadtime after its goodbye: gamma shows no sign of it");
+}
+
+#[test]
+fn nothing_is_put_up_while_somebody_has_something_of_it_or_hears_somebody_who_has() {
+    for contended in [false, true] {
+        let mut bench = bench();
+        beta_runs(&mut bench, 1000);
+        let mut all = Vec::new();
+        for at in (1100..=1500).step_by(100) {
+            let says = gamma(&mut bench, Role::Idle, Some(owned(BETA, 1)), 1000);
+            all.extend(bench.round(at, vec![says]));
+        }
+        assert!(starts(&all));
+        let record = bench.heart.record(GROUP);
+        // It knows of the grant, and ends what it had; or it hears one that does.
+        let role = if contended { Role::Idle } else { Role::Stopping };
+        for at in (1600..=2000).step_by(100) {
+            let says = gamma_says(&mut bench, role, record, |message| message.groups[0].contended = contended);
+            assert!(!puts_up(&bench.round(at, vec![says])), "at {at}");
+        }
+        let says = gamma(&mut bench, Role::Idle, record, 1000);
+        assert!(puts_up(&bench.round(2100, vec![says])));
+    }
+}
+
+#[test]
+fn others_are_told_who_has_something_of_a_group_that_another_owns() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    let said = |actions: &[Action]| {
+        let mut messages = actions.iter().filter_map(|action| match action {
+            Action::Send(message) => message.groups.first().map(|says| says.contended),
+            _ => None,
+        });
+        messages.next_back()
+    };
+    let record = Some(owned(BETA, 1));
+    let mut last = Vec::new();
+    for (at, role) in [(1100, Role::Stopping), (1200, Role::Stopping), (1300, Role::Idle), (1400, Role::Idle)] {
+        let both = vec![bench.says(Role::Running, record), gamma(&mut bench, role, record, at)];
+        last.extend(said(&bench.round(at, both)));
+    }
+    assert_eq!((last.contains(&true), last.last()), (true, Some(&false)), "{last:?}");
+}
+
+#[test]
+fn a_keeper_that_may_give_the_group_to_one_who_is_not_heard_is_waited_for() {
+    for hears_gamma in [true, false] {
+        let mut bench = bench();
+        beta_runs(&mut bench, 1000);
+        (bench.banned, bench.echo) = (true, Some(bench.heart.sequence));
+        let released = Record { released: true, ..owned(BETA, 1) };
+        let mut all = Vec::new();
+        for at in (1100..=3000).step_by(100) {
+            let Event::Heartbeat { link, mut message } = bench.says(Role::Idle, Some(released)) else {
+                panic!("a heartbeat")
+            };
+            if hears_gamma {
+                let (node, incarnation) = (NodeTag(3), Incarnation(300));
+                message.echoes.push(Echo { node, incarnation, sequence: at, holds: 0 });
+            }
+            all.extend(bench.round(at, vec![Event::Heartbeat { link, message }]));
+        }
+        assert_eq!(starts(&all), !hears_gamma);
+    }
+}
+
+#[test]
+fn a_planned_move_is_not_held_up_by_the_answers_of_its_owner_while_another_node_is_off() {
+    let config = Config { groups: vec![GroupConfig { nodes: vec![ALPHA, BETA, GAMMA], ..group() }], ..three() };
+    let mut bench = Bench::with(config, &[], None);
+    let record = Record::owned(Grant { epoch: Epoch(2), node: GAMMA, boot: BootId(30) });
+    let mut all = Vec::new();
+    for at in (100..=2000).step_by(100) {
+        // Its kernel answers whoever asks.
+        let answer = Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] };
+        let says = gamma(&mut bench, Role::Running, Some(record), at);
+        all.extend(bench.round(at, vec![says, answer]));
+    }
+    let asks = |action: &Action| matches!(action, Action::Probe { .. });
+    assert_eq!(position(&all[all.len() / 2..], asks), None, "nothing can start here");
+    let given = Record { released: true, heir: Some(ALPHA), ..record };
+    let mut started = None;
+    for at in (2100..=2500).step_by(50) {
+        let says = gamma(&mut bench, Role::Idle, Some(given), at);
+        let actions = bench.round(at, vec![says]);
+        assert!(started.is_some() || starts(&actions) || at > 2100 || position(&actions, asks).is_some());
+        if starts(&actions) {
+            started.get_or_insert(at);
+        }
+    }
+    assert!(started.is_some_and(|at| at <= 2200), "beta is off, and is asked for once: {started:?}");
+}
+
+#[test]
+fn two_that_let_go_for_a_third_one_that_is_off_try_again_one_after_the_other() {
+    let again = |me: NodeId| {
+        let config = Config { groups: vec![GroupConfig { nodes: vec![ALPHA, BETA, GAMMA], ..group() }], ..three() };
+        let mut bench = Bench::with(Config { me, ..config }, &[], None);
+        let mut met = None;
+        for at in (100..=8000).step_by(50) {
+            let answer = Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] };
+            let running = matches!(bench.heart.group(GROUP).phase, Phase::Running { .. });
+            let events = if running && met.is_none() { vec![answer] } else { vec![] };
+            let actions = bench.round(at, events);
+            if stops(&actions) {
+                met = Some(at);
+            } else if met.is_some() && starts(&actions) {
+                return at - met.unwrap_or_default();
+            }
+        }
+        panic!("it is never tried again, met: {met:?}");
+    };
+    let (beta, gamma) = (again(BETA), again(GAMMA));
+    assert!(gamma >= beta + 2 * 100, "after {beta} and {gamma} ms");
+}
+
+#[test]
+fn each_of_two_rivals_is_told_of_once() {
+    let mut bench = bench();
+    for at in (100..=1000).step_by(100) {
+        let both = vec![bench.says(Role::Idle, None), gamma(&mut bench, Role::Idle, None, at)];
+        bench.round(at, both);
+    }
+    let mine = bench.heart.record(GROUP).expect("it runs here");
+    let mut all = Vec::new();
+    for at in (1100..=2000).step_by(100) {
+        // Both have been beaten, and their stops hang.
+        let both = vec![bench.says(Role::Stopping, Some(mine)), gamma(&mut bench, Role::Stopping, Some(mine), at)];
+        all.extend(bench.round(at, both));
+    }
+    let two = |action: &&Action| matches!(action, Action::Report(Change::TwoOwners { .. }));
+    assert_eq!(all.iter().filter(two).count(), 2);
+}
+
+#[test]
+fn only_a_preferred_node_that_went_itself_comes_back_to_what_was_moved_away_from_it() {
+    let mut config = three();
+    config.groups[0].nodes = vec![BETA, GAMMA, ALPHA];
+    config.groups[0].failback = crate::config::model::Failback::Yes;
+    let mut bench = Bench::with(config, &[], Some(Record::owned(Grant { epoch: Epoch(1), node: ALPHA, boot: BOOT })));
+    bench.round(1, vec![Event::Guard { group: GROUP, fault: None }]);
+    let both = |bench: &mut Bench, from: u64, until: u64, gamma_left: bool| {
+        let mut all = Vec::new();
+        for at in (from..=until).step_by(100) {
+            let record = bench.heart.record(GROUP);
+            let one = bench.says(Role::Idle, record);
+            let other = gamma_says(bench, Role::Idle, record, |message| message.flags.standby = gamma_left);
+            all.extend(bench.round(at, vec![one, other]));
+        }
+        all
+    };
+    bench.flags.standby = true;
+    both(&mut bench, 100, 1000, true);
+    assert_eq!(bench.heart.role(GROUP), Role::Running);
+    bench.heart.groups[0].parked = true;
+    bench.flags.standby = false;
+    let all = [both(&mut bench, 1100, 1500, true), both(&mut bench, 1600, 3000, false)].concat();
+    let to = |all: &[Action], name: &str| {
+        reports(all, |change| matches!(change, Change::GroupStopping { reason, .. } if reason.contains(name)))
+    };
+    assert!(to(&all, "gamma is preferred") && !to(&all, "beta is preferred"), "{all:?}");
+}
+
+#[test]
+fn what_an_unheard_owner_has_is_not_free_while_another_node_hears_it() {
+    let mut config = three();
+    config.groups[0].nodes = vec![GAMMA];
+    let to = GroupConfig { members: Vec::new(), digest: 2, ..config.groups[0].clone() };
+    let mut bench = Bench::with(config, &[], Some(owned(GAMMA, 1)));
+    bench.heart.fold(Event::Files { groups: vec![to], request: None });
+    let mut adopted = None;
+    for at in (100..=4000).step_by(100) {
+        let Event::Heartbeat { link, mut message } = bench.says(Role::Idle, Some(owned(GAMMA, 1))) else {
+            panic!("a heartbeat")
+        };
+        message.groups[0].pending = Some(2);
+        message.state.digest = message.groups[0].mark();
+        let sequence = at.min(3000);
+        message.echoes.push(Echo { node: NodeTag(3), incarnation: Incarnation(300), sequence, holds: 0 });
+        bench.round(at, vec![Event::Heartbeat { link, message }]);
+        if bench.heart.config.group(GROUP).digest == 2 {
+            adopted.get_or_insert(at);
+        }
+    }
+    assert_eq!(adopted, Some(3200));
 }

@@ -21,6 +21,8 @@ pub struct PeerGroup {
     pub wish: Option<NodeId>,
     /// The owner has it by an operator's word.
     pub parked: bool,
+    /// Somebody whom it hears, and who does not hold the record it shows, is not idle.
+    pub contended: bool,
 }
 
 impl PeerGroup {
@@ -35,6 +37,7 @@ impl PeerGroup {
         pending: None,
         wish: None,
         parked: false,
+        contended: false,
     };
 
     pub(super) fn new(config: &Config, peer: NodeId, says: &GroupSays) -> PeerGroup {
@@ -58,6 +61,7 @@ impl PeerGroup {
             pending: says.pending,
             wish: says.wish.and_then(|wish| config.node_by_tag(wish)),
             parked: says.parked,
+            contended: says.contended,
         }
     }
 }

@@ -303,11 +303,12 @@ impl View {
         }
     }
 
-    /// A peer that still hears `node`, by what it echoed within the deadtime but a keepalive: so long ago at least was what it echoes.
+    /// A peer that still hears `node`; or, of one that left, a later run of it.
     pub fn heard_by(&self, node: NodeId, now: Time, timing: &Timing) -> Option<NodeId> {
-        let lately = |at: Time| now.since(at) < timing.deadtime.saturating_sub(timing.keepalive);
-        let mut peers = self.peers.iter();
-        let by = peers.find(|(_, peer)| peer.hears.get(&node).and_then(|heard| heard.risen).is_some_and(lately));
+        let left = self.peers.get(&node).filter(|it| it.state == PeerState::Left);
+        let left = left.and_then(|it| it.current.as_ref()).map(|current| current.incarnation);
+        let again = |by: &Peer| left.is_none() || by.hears.get(&node).map(|heard| heard.incarnation) != left;
+        let by = self.peers.iter().find(|(_, peer)| peer.hears_still(node, now, timing) && again(peer));
         by.map(|(by, _)| *by)
     }
 
@@ -335,6 +336,14 @@ impl Peer {
     /// It has heard this node since it was first heard itself. Until then it may act as if this node were not there.
     pub fn knows_us(&self) -> bool {
         self.current.as_ref().is_some_and(|current| current.echoed > self.greeted)
+    }
+
+    /// By what it echoed within the deadtime but a keepalive: so long ago at least was what it echoes. Until its own silence is sure
+    /// its last word of it stands.
+    pub fn hears_still(&self, node: NodeId, now: Time, timing: &Timing) -> bool {
+        let until = if self.state.heard() { self.last_heard } else { now };
+        let lately = |at: Time| until.since(at) < timing.deadtime.saturating_sub(timing.keepalive);
+        self.hears.get(&node).and_then(|heard| heard.risen).is_some_and(lately)
     }
 
     /// How long it has shown no sign of hearing this node.

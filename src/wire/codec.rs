@@ -62,7 +62,8 @@ const GROUP_ORDER_STOPPED: u16 = 64;
 const GROUP_PENDING: u16 = 128;
 const GROUP_WISH: u16 = 256;
 const GROUP_PARKED: u16 = 512;
-const GROUP_ALL: u16 = 1023;
+const GROUP_CONTENDED: u16 = 1024;
+const GROUP_ALL: u16 = 2047;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -174,7 +175,8 @@ fn encode_group(out: &mut Vec<u8>, group: &GroupSays) {
         | bit(group.order.stopped, GROUP_ORDER_STOPPED)
         | bit(group.pending.is_some(), GROUP_PENDING)
         | bit(group.wish.is_some(), GROUP_WISH)
-        | bit(group.parked, GROUP_PARKED);
+        | bit(group.parked, GROUP_PARKED)
+        | bit(group.contended, GROUP_CONTENDED);
     out.extend_from_slice(&flags.to_be_bytes());
     out.extend_from_slice(&group.config.to_be_bytes());
     if let Some(record) = group.record {
@@ -305,6 +307,7 @@ fn decode_group(input: &mut Input<'_>) -> Result<GroupSays, DecodeError> {
         pending: if set(GROUP_PENDING) { Some(input.u32()?) } else { None },
         wish: if set(GROUP_WISH) { Some(NodeTag(input.u16()?)) } else { None },
         parked: set(GROUP_PARKED),
+        contended: set(GROUP_CONTENDED),
     })
 }
 
@@ -362,6 +365,7 @@ mod tests {
             pending: full.then_some(18),
             wish: full.then_some(NodeTag(5)),
             parked: full,
+            contended: full,
         };
         Message {
             cluster_tag: 0x0123_4567_89ab_cdef,

@@ -81,6 +81,8 @@ pub struct GroupSays {
     pub wish: Option<NodeTag>,
     /// It went where it is by an operator's word: `Failback=` waits.
     pub parked: bool,
+    /// Somebody whom the sender hears, and who does not hold the record, is not idle.
+    pub contended: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

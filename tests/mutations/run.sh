@@ -23,8 +23,8 @@ copy() {
 	cp src/config/model.rs "$work/fresh/src/config"
 	cp tests/sim.rs "$work/fresh/tests"
 	echo 'pub mod model;' >"$work/fresh/src/config/mod.rs"
-	# Keys and their packages are not needed, nor are the tests of what is sealed.
-	sed -i '/^pub mod seal;$/d' "$work/fresh/src/wire/mod.rs"
+	# Of what is sealed only the length is needed: no keys, nor their packages, nor the tests of them.
+	grep -E '^(pub )?const (SEAL|TAG)_LEN' src/wire/seal.rs >"$work/fresh/src/wire/seal.rs"
 	sed -i '/^#\[cfg(test)\]$/,$d' "$work/fresh/src/wire/codec.rs"
 	cat >"$work/fresh/src/lib.rs" <<-'END'
 		extern crate self as hafailover;
@@ -42,7 +42,7 @@ copy() {
 		version = "0.0.0"
 		edition = "2024"
 		[dependencies]
-		serde = { version = "1", features = ["derive"] }
+		serde = { version = "1", features = ["derive", "rc"] }
 		thiserror = "2"
 		[profile.release]
 		opt-level = 2

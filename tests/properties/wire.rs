@@ -21,18 +21,21 @@ fn group() -> impl Strategy<Value = GroupSays> {
         },
     );
     let configs = any::<(u32, Option<u32>, Option<u16>)>();
-    (any::<u32>(), role, any::<(bool, bool, bool)>(), prop::option::of(record), version(), configs).prop_map(
-        |(tag, role, (eligible, banned, parked), record, (version, stopped), (config, pending, wish))| GroupSays {
-            group: GroupTag(tag),
-            role,
-            eligible,
-            banned,
-            record,
-            order: Order { version, stopped },
-            config,
-            pending,
-            wish: wish.map(NodeTag),
-            parked,
+    (any::<u32>(), role, any::<(bool, bool, bool, bool)>(), prop::option::of(record), version(), configs).prop_map(
+        |(tag, role, (eligible, banned, parked, contended), record, (version, stopped), (config, pending, wish))| {
+            GroupSays {
+                group: GroupTag(tag),
+                role,
+                eligible,
+                banned,
+                record,
+                order: Order { version, stopped },
+                config,
+                pending,
+                wish: wish.map(NodeTag),
+                parked,
+                contended,
+            }
         },
     )
 }
