@@ -30,9 +30,9 @@ use guards::{Guards, Scope};
 use keeper::Keeper;
 use members::Members;
 use orders::{Beat, MOVES_EVERY, ToBeat, ToHost};
-use questions::{Asker, Question, Questions};
+use questions::{Question, Questions};
 use recording::Recordings;
-use reload::Read;
+use reload::{Caller, Read, Reloads};
 use saver::Saver;
 use state::Places;
 use std::sync::Arc;
@@ -116,6 +116,7 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
         names: watch::Sender::new(config.clone()),
         guards: Guards::default(),
         questions: Questions::default(),
+        reloads: Reloads::default(),
         changed: Arc::default(),
         tasks: JoinSet::new(),
         moves,
@@ -169,6 +170,7 @@ struct Host {
     names: watch::Sender<Arc<Config>>,
     guards: Guards,
     questions: Questions,
+    reloads: Reloads,
     /// Wakes whoever shows the status on the bus.
     changed: Arc<Notify>,
     tasks: JoinSet<End>,
@@ -244,7 +246,7 @@ impl Host {
                 Some(question) = sources.questions.recv() => self.asked(question),
                 () = caught(&mut sources.terminate) => self.told_to_go(),
                 () = caught(&mut sources.interrupt) => self.told_to_go(),
-                () = caught(&mut sources.hangup) => self.reload(None),
+                () = caught(&mut sources.hangup) => self.reload(Caller::Hangup),
                 _ = feed_tick.tick() => {
                     self.moves.fetch_add(1, Ordering::Relaxed);
                     watchdog.feed();
@@ -324,7 +326,7 @@ impl Host {
             Ok(End::HostStopping(false) | End::BusGone(false)) => {}
             Ok(End::Going(going)) => self.go(going),
             Ok(End::Ready) => notify::ready(),
-            Ok(End::Reloaded(read, asker)) => self.reloaded(*read, asker),
+            Ok(End::Reloaded(read)) => self.reloaded(*read),
             // A start that was given up, and answered then.
             Err(error) if error.is_cancelled() => {}
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -355,33 +357,45 @@ impl Host {
         match question {
             Question::Status(answer) => self.questions.ask_status(&self.beat, answer),
             Question::Command(command, answer) => self.questions.ask_command(&self.beat, command, answer),
-            Question::Reload(answer) => self.reload(Some(answer)),
+            Question::Reload(answer) => self.reload(Caller::Asker(answer)),
             Question::Record(word, answer) => self.recordings.asked(word, &self.beat, &self.journal, answer),
         }
     }
 
-    fn reload(&mut self, asker: Option<Asker>) {
-        let (paths, systemd) = (self.scope.paths.clone(), self.scope.systemd.clone());
-        self.tasks.spawn(async move { End::Reloaded(Box::new(reload::read(paths, systemd).await), asker) });
+    fn reload(&mut self, caller: Caller) {
+        self.reloads.ask(caller);
+        self.read_files();
+    }
+
+    fn read_files(&mut self) {
+        if self.reloads.begin() {
+            let (paths, systemd) = (self.scope.paths.clone(), self.scope.systemd.clone());
+            self.tasks.spawn(async move { End::Reloaded(Box::new(reload::read(paths, systemd).await)) });
+        }
     }
 
     /// The files were read: what of them this process takes over it does; the groups are for the heart to agree on with its peers.
-    fn reloaded(&mut self, read: Read, asker: Option<Asker>) {
+    fn reloaded(&mut self, read: Read) {
+        let (askers, hangup) = self.reloads.end();
         let old = self.keys.clone();
         let answer = reload::apply(read, &self.scope.config, &mut self.keys, &self.beat);
         if self.keys != old {
             self.keep_keys();
         }
-        match (answer, asker) {
-            (Ok((said, groups)), Some(asker)) => self.questions.ask_files(&self.beat, groups, said, asker),
-            (Ok((said, groups)), None) => {
-                self.beat.send(ToBeat::Event(Event::Files { groups, request: None }));
-                self.journal.note(Level::Notice, format!("reload by SIGHUP: {}", said.join("; ")));
+        if hangup {
+            match &answer {
+                Ok((said, _)) => self.journal.note(Level::Notice, format!("reload by SIGHUP: {}", said.join("; "))),
+                Err(mistakes) => self.journal.note(Level::Error, format!("reload by SIGHUP: {mistakes}")),
             }
-            // Whoever asked may have gone.
-            (Err(mistakes), Some(asker)) => drop(asker.send(Answer::Refused(mistakes))),
-            (Err(mistakes), None) => self.journal.note(Level::Error, format!("reload by SIGHUP: {mistakes}")),
         }
+        match answer {
+            Ok((said, groups)) => self.questions.ask_files(&self.beat, groups, said, askers),
+            // Whoever asked may have gone.
+            Err(mistakes) => {
+                askers.into_iter().for_each(|asker| drop(asker.send(Answer::Refused(mistakes.clone()))));
+            }
+        }
+        self.read_files();
     }
 
     /// From here on this runs: what was ordered before went by what ran then.

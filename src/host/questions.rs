@@ -23,7 +23,8 @@ pub type Asker = oneshot::Sender<Answer>;
 pub(super) struct Questions {
     last: u64,
     status: BTreeMap<RequestId, oneshot::Sender<Status>>,
-    commands: BTreeMap<RequestId, Asker>,
+    /// Who wait for the same answer stand together.
+    commands: BTreeMap<RequestId, Vec<Asker>>,
     /// What is to be said beside the heart's answer.
     said: BTreeMap<RequestId, Vec<String>>,
 }
@@ -37,16 +38,18 @@ impl Questions {
 
     pub(super) fn ask_command(&mut self, beat: &Beat, command: Command, answer: oneshot::Sender<Answer>) {
         let request = self.next();
-        self.commands.insert(request, answer);
+        self.commands.insert(request, vec![answer]);
         beat.send(ToBeat::Event(Event::Command { request, command }));
     }
 
-    /// The heart's answer comes behind what was `said` already.
-    pub(super) fn ask_files(&mut self, beat: &Beat, groups: Vec<GroupConfig>, said: Vec<String>, answer: Asker) {
-        let request = self.next();
-        self.commands.insert(request, answer);
-        self.said.insert(request, said);
-        beat.send(ToBeat::Event(Event::Files { groups, request: Some(request) }));
+    /// The heart's answer comes behind what was `said` already. Nobody may have asked: then it answers nobody.
+    pub(super) fn ask_files(&mut self, beat: &Beat, groups: Vec<GroupConfig>, said: Vec<String>, askers: Vec<Asker>) {
+        let request = (!askers.is_empty()).then(|| self.next());
+        if let Some(request) = request {
+            self.commands.insert(request, askers);
+            self.said.insert(request, said);
+        }
+        beat.send(ToBeat::Event(Event::Files { groups, request }));
     }
 
     /// Nobody waits any more where sending fails: they gave up.
@@ -61,15 +64,15 @@ impl Questions {
             (Some(said), Answer::Done(text)) => Answer::Done(joined(said, text)),
             (_, reply) => reply,
         };
-        if let Some(answer) = self.commands.remove(&request) {
-            let _ = answer.send(reply);
+        for asker in self.commands.remove(&request).into_iter().flatten() {
+            let _ = asker.send(reply.clone());
         }
     }
 
     /// Drops those whose asker gave up, so that a beat thread that never answers costs no memory.
     pub(super) fn forget_abandoned(&mut self) {
         self.status.retain(|_, answer| !answer.is_closed());
-        self.commands.retain(|_, answer| !answer.is_closed());
+        self.commands.retain(|_, askers| askers.iter().any(|asker| !asker.is_closed()));
         self.said.retain(|request, _| self.commands.contains_key(request));
     }
 
@@ -109,6 +112,27 @@ mod tests {
         questions.reply(asked[0].0, Answer::Refused("first".into()));
         assert_eq!(first.try_recv(), Ok(Answer::Refused("first".into())));
         assert_eq!(second.try_recv(), Ok(Answer::Done("second".into())));
+    }
+
+    #[test]
+    fn who_wait_for_the_same_files_get_the_same_answer() {
+        let (beat, inbox) = beat_channel().unwrap();
+        let mut questions = Questions::default();
+        let (one, mut first) = oneshot::channel();
+        let (two, mut second) = oneshot::channel();
+        questions.ask_files(&beat, Vec::new(), vec!["keys".into()], vec![one, two]);
+        questions.ask_files(&beat, Vec::new(), Vec::new(), Vec::new());
+        let asked: Vec<ToBeat> = inbox.drain().collect();
+        let [
+            ToBeat::Event(Event::Files { request: Some(request), .. }),
+            ToBeat::Event(Event::Files { request: None, .. }),
+        ] = &asked[..]
+        else {
+            panic!("{asked:?}")
+        };
+        questions.reply(*request, Answer::Done("groups".into()));
+        let both = Ok(Answer::Done("keys\ngroups".into()));
+        assert_eq!((first.try_recv(), second.try_recv()), (both.clone(), both));
     }
 
     #[test]

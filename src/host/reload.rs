@@ -2,6 +2,7 @@
 //! what waits for a restart (all else). Files with mistakes change nothing. And what a daemon runs by when it starts.
 
 use super::orders::{Beat, ToBeat};
+use super::questions::Asker;
 use super::systemd::bus::Systemd;
 use super::systemd::guard;
 use crate::cluster::Event;
@@ -19,6 +20,53 @@ const SYSTEMD_PATIENCE: Duration = Duration::from_secs(15);
 pub(super) struct Read {
     loaded: Result<Loaded, Vec<Problem>>,
     unguarded: Option<String>,
+}
+
+/// Who wants the files to be read.
+#[derive(Debug)]
+pub(super) enum Caller {
+    Asker(Asker),
+    /// SIGHUP: answered in the journal.
+    Hangup,
+}
+
+/// One reading at a time: of two, the one that began first could end last, and put former keys and groups back. Each caller is answered by
+/// one that began after its call.
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    running: bool,
+    /// Whom the reading under way answers.
+    now: Vec<Caller>,
+    /// Who came since it began.
+    next: Vec<Caller>,
+}
+
+impl Reloads {
+    pub(super) fn ask(&mut self, caller: Caller) {
+        self.next.push(caller);
+    }
+
+    /// Whether a reading is to begin now.
+    pub(super) fn begin(&mut self) -> bool {
+        if self.running || self.next.is_empty() {
+            return false;
+        }
+        (self.running, self.now) = (true, std::mem::take(&mut self.next));
+        true
+    }
+
+    /// The reading is over: who asked for it, and whether a SIGHUP did.
+    pub(super) fn end(&mut self) -> (Vec<Asker>, bool) {
+        self.running = false;
+        let (mut askers, mut hangup) = (Vec::new(), false);
+        for caller in std::mem::take(&mut self.now) {
+            match caller {
+                Caller::Asker(asker) => askers.push(asker),
+                Caller::Hangup => hangup = true,
+            }
+        }
+        (askers, hangup)
+    }
 }
 
 /// Reads the files on a thread that may wait for them. Where systemd has not loaded the guards they ask for, it is told to: members
@@ -148,10 +196,12 @@ pub fn at_start(adopted: Option<Config>, files: &Config, held: &[String]) -> (Co
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Answer;
     use crate::host::held::tests::config;
     use crate::host::orders::beat_channel;
     use crate::wire::seal::{Key, Method};
     use std::collections::BTreeMap;
+    use tokio::sync::oneshot;
 
     fn keys(secret: &str) -> KeySet {
         let key = Key { method: Method::Sha256, secret: secret.into() };
@@ -174,6 +224,32 @@ mod tests {
         assert!(matches!(&told[1], ToBeat::Event(Event::Pending(None))), "{told:?}");
         let again = apply(loaded(running.clone(), "new"), &running, &mut held, &beat);
         assert_eq!(again, Ok((vec![], running.groups)));
+    }
+
+    #[test]
+    fn files_are_read_one_at_a_time_and_each_caller_is_answered_by_a_reading_after_its_call() {
+        let mut reloads = Reloads::default();
+        assert!(!reloads.begin(), "nobody asked");
+        let (first, one) = oneshot::channel();
+        reloads.ask(Caller::Asker(first));
+        assert!(reloads.begin());
+        let (second, two) = oneshot::channel();
+        for caller in [Caller::Asker(second), Caller::Hangup, Caller::Hangup] {
+            reloads.ask(caller);
+            assert!(!reloads.begin(), "a reading that began before the call is under way");
+        }
+        let answer = |reloads: &mut Reloads, text: &str| {
+            let (askers, hangup) = reloads.end();
+            let answered = askers.len();
+            askers.into_iter().for_each(|asker| asker.send(Answer::Done(text.into())).unwrap());
+            (answered, hangup)
+        };
+        assert_eq!(answer(&mut reloads, "older files"), (1, false));
+        assert!(reloads.begin(), "and then the files are read again, once for all who came");
+        assert_eq!(answer(&mut reloads, "newer files"), (1, true));
+        assert!(!reloads.begin());
+        assert_eq!(one.blocking_recv(), Ok(Answer::Done("older files".into())));
+        assert_eq!(two.blocking_recv(), Ok(Answer::Done("newer files".into())));
     }
 
     #[test]

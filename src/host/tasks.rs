@@ -1,7 +1,6 @@
 //! The ends of everything the host thread set going, and the small tasks that belong to no other file.
 
 use super::guards::Checked;
-use super::questions::Asker;
 use super::reload::Read;
 use super::running;
 use super::state::Places;
@@ -42,7 +41,7 @@ pub(super) enum End {
     Going(Going),
     /// The beat thread runs, and the bus is there or was waited for.
     Ready,
-    Reloaded(Box<Read>, Option<Asker>),
+    Reloaded(Box<Read>),
     /// The adopted configuration was written down, or not.
     Noted {
         op: OpId,
