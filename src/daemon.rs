@@ -141,11 +141,8 @@ fn configuration(places: &Places, paths: &Paths, mode: Mode) -> Result<Begin, Fa
         }
         (Err(problems), None) => return Err(Fault::Configuration(problems)),
     };
-    let kept = match config::load_keys(paths) {
-        Ok(_) => running::keep_keys(places, paths),
-        Err(_) => Ok(()),
-    };
-    kept.and_then(|()| running::note(places, &begin.config))
+    running::keep_keys(places, &begin.keys)
+        .and_then(|()| running::note(places, &begin.config))
         .map_err(io_fault("cannot keep the running configuration"))?;
     Ok(begin)
 }

@@ -409,7 +409,7 @@ impl Host {
 
     /// What cleans up after a dead daemon must speak with the new keys.
     fn keep_keys(&self) {
-        if let Err(error) = running::keep_keys(&self.scope.places, &self.scope.paths) {
+        if let Err(error) = running::keep_keys(&self.scope.places, &self.keys) {
             self.journal.note(Level::Warning, format!("the new keys cannot be kept for the next daemon: {error}"));
         }
     }

@@ -22,6 +22,22 @@ pub(crate) fn load(file: &Path) -> Result<(KeySet, Vec<Problem>), Vec<Problem>> 
     parse(file, &text)
 }
 
+/// The file that says these keys, as far as they came out of one.
+pub(crate) fn text_of(keys: &KeySet) -> Vec<u8> {
+    let mut text = format!("auth {}\n", keys.signing()).into_bytes();
+    for (index, key) in keys.iter() {
+        let method = match key.method {
+            Method::Md5 => "md5",
+            Method::Sha1 => "sha1",
+            Method::Sha256 => "sha256",
+        };
+        text.extend_from_slice(format!("{index} {method} ").as_bytes());
+        text.extend_from_slice(&key.secret);
+        text.push(b'\n');
+    }
+    text
+}
+
 /// The owner and mode are those of the descriptor that is read: nobody can swap the file in between.
 fn read_private(file: &Path) -> Result<String, Problem> {
     let problem = |what: String, remedy: String| Problem::new(file, Position::START, what, remedy);
@@ -236,6 +252,15 @@ mod tests {
     }
 
     // The texts are those of real Heartbeat installations.
+    #[test]
+    fn keys_are_written_as_they_are_read() {
+        let text = "# the old ones\nauth 2\n1\tmd5  #a\u{e9}\u{1}\n15 SHA1 b\n2 sha256 0123456789abcdef\n";
+        let keys = parse(Path::new("authkeys"), text).unwrap().0;
+        let written = String::from_utf8(text_of(&keys)).unwrap();
+        assert_eq!(written, "auth 2\n1 md5 #a\u{e9}\u{1}\n2 sha256 0123456789abcdef\n15 sha1 b\n");
+        assert_eq!(parse(Path::new("running-authkeys"), &written).unwrap().0, keys);
+    }
+
     #[test]
     fn heartbeats_own_files_are_read() {
         let (keys, warnings) = signing("auth 1\n1 sha1 a8fdc205a9f19cc1c7507a60c4f01b13d11d7fd0\n");

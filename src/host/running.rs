@@ -3,8 +3,8 @@
 //! It must not know what a configuration means.
 
 use super::state::Places;
+use crate::config::authkeys;
 use crate::config::model::Config;
-use crate::config::{Paths, authkeys};
 use crate::wire::seal::KeySet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -24,10 +24,10 @@ fn adopted_file(places: &Places) -> PathBuf {
     places.state.join("adopted.json")
 }
 
-/// Called once the configuration was found sound and before anything acts on it; again when `reload` took new keys.
-pub fn keep_keys(places: &Places, paths: &Paths) -> io::Result<()> {
-    let keys = std::fs::read(paths.credential.as_ref().unwrap_or(&paths.authkeys))?;
-    replace(&keys_file(places), &keys)
+/// Called once the configuration was found sound and before anything acts on it; again when `reload` took new keys. The keys that were
+/// taken, whatever their file says by now: it may be on a disk that hangs.
+pub fn keep_keys(places: &Places, keys: &KeySet) -> io::Result<()> {
+    replace(&keys_file(places), &authkeys::text_of(keys))
 }
 
 /// Written before anything is done by it: whoever follows a daemon finds all that it may have left.
@@ -112,19 +112,19 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::host::held::tests::{TempPlaces, config};
+    use crate::wire::seal::{Key, Method};
+    use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn what_runs_is_found_again_and_nobody_else_reads_it() {
         let places = TempPlaces::new("running");
-        let paths = Paths::under(&places.state);
-        std::fs::create_dir_all(paths.authkeys.parent().unwrap()).unwrap();
-        std::fs::write(&paths.authkeys, "auth 1\n1 sha256 0123456789abcdef\n").unwrap();
-        std::fs::set_permissions(&paths.authkeys, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let key = Key { method: Method::Sha256, secret: "0123456789abcdef".into() };
+        let keys = KeySet::new(1, BTreeMap::from([(1, key)])).unwrap();
         let config = config(&["alpha", "beta"]);
         assert_eq!(adopted(&places), (None, Vec::new()), "nothing was adopted yet");
         for _ in 0..2 {
-            keep_keys(&places, &paths).unwrap();
+            keep_keys(&places, &keys).unwrap();
             note(&places, &config).unwrap();
             keep(&places, &config).unwrap();
         }
@@ -138,11 +138,8 @@ mod tests {
         assert_eq!(instead.as_ref(), Some(&config), "what is on disk is better than nothing");
         assert_eq!(load(&places).unwrap().0, config);
         std::fs::write(config_file(&places), text).unwrap();
-        // The files are gone; what runs is not.
-        std::fs::remove_file(&paths.authkeys).unwrap();
-        let (found, keys) = load(&places).unwrap();
-        assert_eq!(found, config);
-        assert!(keys.open(&keys.seal(vec![1])).is_ok());
+        // There are no files; what runs is not in need of them.
+        assert_eq!(load(&places).unwrap(), (config.clone(), keys));
         // Another boot.
         std::fs::remove_file(config_file(&places)).unwrap();
         assert_eq!(adopted(&places), (Some(config), Vec::new()));

@@ -57,6 +57,15 @@ impl KeySet {
         keys.contains_key(&signing).then_some(KeySet { signing, keys })
     }
 
+    /// The index of the key that signs.
+    pub fn signing(&self) -> u8 {
+        self.signing
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u8, &Key)> {
+        self.keys.iter().map(|(index, key)| (*index, key))
+    }
+
     /// Appends key index and tag to `body`.
     pub fn seal(&self, mut body: Vec<u8>) -> Vec<u8> {
         body.push(self.signing);

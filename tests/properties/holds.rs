@@ -128,8 +128,8 @@ pub fn configuration(file: &str, bytes: &[u8]) {
             Ok(loaded) => {
                 loaded.warnings.iter().for_each(stands_in_its_file);
                 ids_in_range(&loaded.config);
-                let (places, paths) = (house.places(), Paths::under(&house.root));
-                running::keep_keys(&places, &paths).expect("they can be kept");
+                let places = house.places();
+                running::keep_keys(&places, &loaded.keys).expect("they can be kept");
                 running::note(&places, &loaded.config).expect("it can be kept");
                 let (config, keys) = running::load(&places).unwrap_or_else(|error| panic!("kept, not read: {error}"));
                 assert_eq!((config, keys), (loaded.config, loaded.keys));
@@ -200,7 +200,7 @@ fn ids_in_range(config: &Config) {
 /// What the next daemon finds of the last one's configuration.
 pub fn kept_configuration(bytes: &[u8]) {
     HOUSE.with(|house| {
-        running::keep_keys(&house.places(), &Paths::under(&house.root)).expect("they can be kept");
+        running::keep_keys(&house.places(), &keys()).expect("they can be kept");
         running::note(&house.places(), &house.config).expect("it can be kept");
         house.write("run/hafailover/running.json", bytes);
         if let Ok((config, _)) = running::load(&house.places()) {
