@@ -56,7 +56,7 @@ const EXTEND_INTERVAL: Duration = Duration::from_secs(5);
 const HAND_OVER_MARGIN: Duration = Duration::from_secs(20);
 /// For the beat thread's last words after `systemctl restart`.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// How long the last state may take to reach the disk at the end.
+/// How long the last state and the last configuration may take to reach the disk at the end.
 const LAST_SAVE: Duration = Duration::from_secs(3);
 /// Far away: an interval that is not wanted.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
@@ -151,7 +151,7 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
     host.recordings.finish();
     // Otherwise the copy in /run is what counts, and no heartbeat goes out meanwhile.
     if reason == ExitReason::Done {
-        host.saver.finish(LAST_SAVE).await;
+        tokio::join!(host.saver.finish(LAST_SAVE), host.keeper.finish(LAST_SAVE));
     }
     reason
 }
