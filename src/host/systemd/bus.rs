@@ -19,6 +19,7 @@ pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
 pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const UNITS_PATH: &str = "/org/freedesktop/systemd1/unit";
 const DBUS: &str = "org.freedesktop.DBus";
 const DBUS_PATH: &str = "/org/freedesktop/DBus";
 
@@ -162,23 +163,14 @@ impl Systemd {
     async fn connect(&self) -> Result<MessageStream, BusError> {
         let builder = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT).max_queued(QUEUE);
         let connection = builder.build().await.map_err(sort_error)?;
-        for rule in standing_rules() {
+        for rule in rules() {
             add_match(&connection, &rule).await?;
-        }
-        let watched = self.shared.watched.lock().expect("no holder of this lock panics").clone();
-        for path in &watched {
-            add_match(&connection, &unit_rule(path)).await?;
         }
         // Only now: before it is pumped, its queue would fill with the answers to the calls above.
         let stream = MessageStream::from(&connection);
         let owner = subscribe(&connection).await?;
         let link = Link { connection: connection.clone(), owner };
         *self.shared.link.lock().expect("no holder of this lock panics") = Some(link);
-        // What was asked for meanwhile found no connection.
-        let late = self.shared.watched.lock().expect("no holder of this lock panics").clone();
-        for path in late.difference(&watched) {
-            add_match(&connection, &unit_rule(path)).await?;
-        }
         Ok(stream)
     }
 
@@ -199,32 +191,37 @@ impl Systemd {
 
     async fn sort_signal(&self, message: &Message) {
         let header = message.header();
-        let sender = header.sender().map(|name| name.to_string()).unwrap_or_default();
-        let member = header.member().map(|name| name.as_str()).unwrap_or_default();
+        let sender = header.sender().map(|name| name.as_str()).unwrap_or_default();
         if sender == DBUS {
-            if member == "NameOwnerChanged" {
+            if header.member().is_some_and(|name| name.as_str() == "NameOwnerChanged") {
                 self.owner_changed(message).await;
             }
             return;
         }
-        let Some(owner) = self.link().map(|link| link.owner) else { return };
-        if sender != owner {
-            return;
+        let link = self.shared.link.lock().expect("no holder of this lock panics");
+        let is_systemd = link.as_ref().is_some_and(|link| link.owner == sender);
+        drop(link);
+        if let Some(signal) = is_systemd.then(|| self.news_in(message)).flatten() {
+            self.tell(signal);
         }
-        match member {
-            "JobRemoved" => {
-                if let Ok((_, _, unit, result)) = message.body().deserialize::<(u32, OwnedObjectPath, String, String)>()
-                {
-                    self.tell(Signal::JobRemoved { unit, result });
-                }
-            }
+    }
+
+    /// What a signal of systemd's means. Most of what a busy host tells is about units that are nobody's here.
+    fn news_in(&self, message: &Message) -> Option<Signal> {
+        let header = message.header();
+        match header.member()?.as_str() {
             "PropertiesChanged" => {
-                let path = header.path().map(|path| path.to_string()).unwrap_or_default();
-                self.tell(Signal::UnitChanged { path });
+                let watched = self.shared.watched.lock().expect("no holder of this lock panics");
+                Some(Signal::UnitChanged { path: watched.get(header.path()?.as_str())?.clone() })
             }
-            "Reloading" if message.body().deserialize::<bool>() == Ok(false) => self.tell(Signal::Reloaded),
-            "JobNew" => self.tell(Signal::ShutdownQueued),
-            _ => {}
+            "JobRemoved" => {
+                type Body = (u32, OwnedObjectPath, String, String);
+                let (_, _, unit, result) = message.body().deserialize::<Body>().ok()?;
+                Some(Signal::JobRemoved { unit, result })
+            }
+            "Reloading" if message.body().deserialize::<bool>() == Ok(false) => Some(Signal::Reloaded),
+            "JobNew" => Some(Signal::ShutdownQueued),
+            _ => None,
         }
     }
 
@@ -294,19 +291,13 @@ impl Systemd {
     }
 
     /// From now on changes of these units are signalled, across reconnections; while there is no bus, nothing is.
-    pub async fn watch(&self, paths: Vec<String>) -> Result<(), BusError> {
-        let way = self.way().await;
-        for path in paths {
-            let new = self.shared.watched.lock().expect("no holder of this lock panics").insert(path.clone());
-            if let (true, Way::Bus(link)) = (new, &way) {
-                add_match(&link.connection, &unit_rule(&path)).await?;
-            }
-        }
-        Ok(())
+    pub fn watch(&self, units: &[UnitState]) {
+        let paths = units.iter().map(|unit| unit.path.clone());
+        self.shared.watched.lock().expect("no holder of this lock panics").extend(paths);
     }
 }
 
-/// More than a shutdown of a busy host sends in one go.
+/// More than a busy host sends in one go, mostly; then it is the bus that keeps the rest.
 const QUEUE: std::num::NonZeroUsize = std::num::NonZeroUsize::new(512).expect("not zero");
 
 async fn subscribe(connection: &Connection) -> Result<String, BusError> {
@@ -327,19 +318,19 @@ async fn subscribe(connection: &Connection) -> Result<String, BusError> {
     Ok(owner)
 }
 
-fn standing_rules() -> [String; 4] {
+/// One rule for all units: the bus takes some hundreds from a connection and refuses the next. `arg0`: of the two signals of each change,
+/// the one with the unit's own state is enough.
+fn rules() -> [String; 5] {
     let manager = |member| format!("type='signal',interface='{MANAGER}',member='{member}'");
     [
         manager("JobRemoved"),
         manager("Reloading"),
         format!("{},arg2='shutdown.target'", manager("JobNew")),
         format!("type='signal',sender='{DBUS}',member='NameOwnerChanged',arg0='{SYSTEMD}'"),
+        format!(
+            "type='signal',interface='{PROPERTIES}',member='PropertiesChanged',path_namespace='{UNITS_PATH}',arg0='{UNIT}'"
+        ),
     ]
-}
-
-/// `arg0`: of the two signals of each change, the one with the unit's own state is enough.
-fn unit_rule(path: &str) -> String {
-    format!("type='signal',interface='{PROPERTIES}',member='PropertiesChanged',path='{path}',arg0='{UNIT}'")
 }
 
 async fn add_match(connection: &Connection, rule: &str) -> Result<(), BusError> {
@@ -378,6 +369,34 @@ mod tests {
         let again = Instant::now();
         assert!(matches!(systemd.way().await, Way::Systemctl));
         assert!(again.elapsed() < CONNECT_PATIENCE / 2, "it was waited for once more");
+    }
+
+    #[test]
+    fn of_all_units_those_that_are_watched_are_news_and_the_bus_needs_no_rule_for_each() {
+        let systemd = Systemd::new();
+        let path = |number: u32| format!("{UNITS_PATH}/m{number}_2eservice");
+        let changed = |number: u32| {
+            let signal = Message::signal(path(number), PROPERTIES, "PropertiesChanged");
+            systemd.news_in(&signal.build(&(UNIT,)).unwrap())
+        };
+        assert_eq!(changed(7), None);
+        let unit = |number| UnitState {
+            name: String::new(),
+            load: String::new(),
+            active: String::new(),
+            sub: String::new(),
+            path: path(number),
+            job: None,
+        };
+        systemd.watch(&(0..1000).map(unit).collect::<Vec<_>>());
+        assert_eq!(changed(7), Some(Signal::UnitChanged { path: path(7) }));
+        assert_eq!(changed(1000), None, "a stranger's");
+        assert!(rules().iter().all(|rule| !rule.contains("path='")), "{:?}", rules());
+        let removed = Message::signal(MANAGER_PATH, MANAGER, "JobRemoved");
+        let job = OwnedObjectPath::try_from("/org/freedesktop/systemd1/job/1").unwrap();
+        let removed = removed.build(&(1_u32, job, "any.service", "done")).unwrap();
+        let job = Signal::JobRemoved { unit: "any.service".into(), result: "done".into() };
+        assert_eq!(systemd.news_in(&removed), Some(job), "of whatever unit: the start that waits knows whose");
     }
 
     #[test]

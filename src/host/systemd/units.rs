@@ -98,8 +98,7 @@ impl Units {
     /// Loads the units and asks for their signals.
     pub async fn watch(&self, systemd: &Systemd) -> Result<Vec<UnitState>, BusError> {
         let states = systemd.list(&self.names).await?;
-        let paths: Vec<String> = states.iter().map(|state| state.path.clone()).collect();
-        systemd.watch(paths).await?;
+        systemd.watch(&states);
         Ok(states)
     }
 
