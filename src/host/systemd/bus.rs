@@ -3,6 +3,7 @@
 //!
 //! Anybody on the system bus may send us a signal, so the sender is compared with the owner of systemd's name.
 
+use super::together::Together;
 use futures_core::Stream;
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -84,15 +85,17 @@ pub struct UnitState {
 /// systemd, however often the way to it breaks. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Systemd {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     link: Mutex<Option<Link>>,
     signals: broadcast::Sender<Signal>,
     /// Object paths of the units whose changes matter, with the names they were asked for.
     watched: Mutex<BTreeSet<String>>,
+    /// How they are looked at without a bus.
+    pub(super) together: Together,
     /// Since when there is no connection, where there is none.
     lost: Mutex<Instant>,
     /// The connection is of no use any more: systemd came back and did not take our subscription, or nobody answers on it.
@@ -123,9 +126,9 @@ impl Default for Systemd {
 impl Systemd {
     pub fn new() -> Systemd {
         let (signals, _) = broadcast::channel(1024);
-        let (link, watched) = (Mutex::default(), Mutex::default());
+        let (link, watched, together) = (Mutex::default(), Mutex::default(), Together::default());
         let (lost, deaf) = (Mutex::new(Instant::now()), Notify::new());
-        Systemd { shared: Arc::new(Shared { link, signals, watched, lost, deaf }) }
+        Systemd { shared: Arc::new(Shared { link, signals, watched, together, lost, deaf }) }
     }
 
     /// Listen before you call: what happens between call and answer is kept.

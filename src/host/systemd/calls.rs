@@ -83,6 +83,17 @@ impl Systemd {
         }
     }
 
+    /// The same for units that are looked at all the time, by many: without a bus, it waits for the next look at all of them.
+    pub(super) async fn list_watched(&self, names: &[String]) -> Result<Vec<UnitState>, BusError> {
+        match self.way().await {
+            Way::Bus(link) => self.list_by_bus(&link, names).await,
+            Way::Systemctl => {
+                let show = |names: Vec<String>| async move { without_bus::show(&names).await };
+                self.shared.together.list(names, show).await
+            }
+        }
+    }
+
     async fn list_by_bus(&self, link: &Link, names: &[String]) -> Result<Vec<UnitState>, BusError> {
         type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
         let rows: Vec<Row> = self.manage(link, "ListUnitsByNames", &(names,)).await?;

@@ -1,6 +1,6 @@
 //! The service manager: how it is reached (`bus`, `calls`, and `without_bus` where that is dead), its units (`units`, `watch`, `cgroup`,
 //! `triggered`, `explain`), guards written by the `generator` and
-//! checked by `guard`, notifications (`notify`), and `systemctl` for what follows a daemon's death.
+//! checked by `guard`, notifications (`notify`), looks `together` where there is no bus, and `systemctl` for what follows a daemon's death.
 
 pub mod bus;
 mod calls;
@@ -10,6 +10,7 @@ pub mod generator;
 pub mod guard;
 pub mod notify;
 pub mod systemctl;
+mod together;
 mod triggered;
 pub mod units;
 pub mod watch;

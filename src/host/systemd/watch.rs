@@ -3,6 +3,7 @@
 
 use super::bus::{Signal, Systemd, UnitState};
 use super::explain::{describe_down, ended_well};
+use super::together::PACE;
 use super::units::{Units, is_down};
 use crate::cluster::Event;
 use crate::config::model::GroupId;
@@ -12,8 +13,8 @@ use std::time::Duration;
 
 /// Signals bring the news; this finds what a lost one would have brought.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// While there is no bus nothing else brings news. Each look costs a process.
-const LOOK_WITHOUT_BUS: Duration = Duration::from_secs(1);
+/// While there is no bus nothing else brings news. Well before the next look at all groups, which keeps the pace.
+const ASK_WITHOUT_BUS: Duration = PACE.checked_div(2).expect("not by zero");
 
 /// Watches until it is aborted.
 pub async fn watch(systemd: Systemd, units: Units, group: GroupId, beat: Beat) {
@@ -22,7 +23,8 @@ pub async fn watch(systemd: Systemd, units: Units, group: GroupId, beat: Beat) {
     let mut told = BTreeSet::new();
     loop {
         // A bus that does not answer says nothing about members.
-        if let Ok(states) = units.watch(&systemd).await {
+        if let Ok(states) = systemd.list_watched(units.names()).await {
+            systemd.watch(&states);
             if paths.is_empty() && !units.has_members() {
                 // Its target decides nothing: one that is not up was not stopped by anybody.
                 newly_down(&states, &mut told);
@@ -41,7 +43,7 @@ pub async fn watch(systemd: Systemd, units: Units, group: GroupId, beat: Beat) {
                 }
             }
         };
-        let patience = if systemd.connected() { LOOK_AGAIN } else { LOOK_WITHOUT_BUS };
+        let patience = if systemd.connected() { LOOK_AGAIN } else { ASK_WITHOUT_BUS };
         // Either way it is time to look.
         let _ = tokio::time::timeout(patience, news).await;
     }

@@ -3,6 +3,7 @@
 
 use super::bus::{BusError, UnitState};
 use super::systemctl;
+use std::collections::BTreeMap;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::Command;
@@ -42,17 +43,22 @@ pub(super) async fn reboot() -> Result<(), BusError> {
 
 /// The state of every unit of `names`, in that order.
 pub(super) async fn list(names: &[String]) -> Result<Vec<UnitState>, BusError> {
-    let mut arguments = vec!["show", "--property=Id,LoadState,ActiveState,SubState,Job", "--"];
-    arguments.extend(names.iter().map(String::as_str));
     for _ in 0..LOOKS {
-        let shown = ask(&arguments).await?;
-        let queued = shown.lines().any(|line| line.strip_prefix("Job=").is_some_and(|id| !matches!(id, "" | "0")));
-        let jobs = if queued { ask(&["list-jobs", "--no-legend", "--plain", "--full"]).await? } else { String::new() };
-        if let Some(states) = states(names, &shown, &jobs)? {
+        if let Some(states) = show(names).await?.states(names)? {
             return Ok(states);
         }
     }
     Err(BusError::Unreachable("systemctl does not tell what jobs are queued".into()))
+}
+
+/// One look at these units and at the jobs.
+pub(super) async fn show(names: &[String]) -> Result<Shown, BusError> {
+    let mut arguments = vec!["show", "--property=Id,LoadState,ActiveState,SubState,Job", "--"];
+    arguments.extend(names.iter().map(String::as_str));
+    let shown = ask(&arguments).await?;
+    let queued = shown.lines().any(|line| line.strip_prefix("Job=").is_some_and(|id| !matches!(id, "" | "0")));
+    let jobs = if queued { ask(&["list-jobs", "--no-legend", "--plain", "--full"]).await? } else { String::new() };
+    Shown::read(names, &shown, jobs)
 }
 
 /// One property of a unit, as text; nothing where it has none of that name.
@@ -117,31 +123,49 @@ fn sort_failure(what: &str, status: ExitStatus, said: &str) -> BusError {
     BusError::Unreachable(format!("{what}: {status}: {said}"))
 }
 
-/// What `systemctl show` said of each unit, with the jobs that `list-jobs` told of. Nothing where the two do not fit together.
-fn states(names: &[String], shown: &str, jobs: &str) -> Result<Option<Vec<UnitState>>, BusError> {
-    let blocks: Vec<&str> = shown.trim_end().split("\n\n").collect();
-    let unclear = |why: String| BusError::Unreachable(format!("what systemctl shows cannot be read: {why}"));
-    if blocks.len() != names.len() {
-        return Err(unclear(format!("asked for {} units, told of {}", names.len(), blocks.len())));
+/// What `systemctl show` said of each unit, with the jobs that `list-jobs` told of.
+#[derive(Debug)]
+pub(super) struct Shown {
+    blocks: BTreeMap<String, String>,
+    jobs: String,
+}
+
+impl Shown {
+    pub(super) fn read(names: &[String], shown: &str, jobs: String) -> Result<Shown, BusError> {
+        let blocks: Vec<&str> = shown.trim_end().split("\n\n").collect();
+        if blocks.len() != names.len() {
+            return Err(unclear(format!("asked for {} units, told of {}", names.len(), blocks.len())));
+        }
+        let blocks = names.iter().cloned().zip(blocks.into_iter().map(str::to_owned)).collect();
+        Ok(Shown { blocks, jobs })
     }
-    let mut states = Vec::new();
-    for (name, block) in names.iter().zip(blocks) {
-        let field = |key: &str| {
-            let found = value(block, key).filter(|value| !value.is_empty());
-            found.ok_or_else(|| unclear(format!("no {key} of {name}"))).map(str::to_owned)
-        };
-        let id = value(block, "Job").ok_or_else(|| unclear(format!("no Job of {name}")))?;
-        let job = match id {
-            "" | "0" => None,
-            id => match systemctl::job_by_id(jobs, id) {
-                Some(kind) => Some(kind.to_owned()),
-                None => return Ok(None),
-            },
-        };
-        let (load, active, sub) = (field("LoadState")?, field("ActiveState")?, field("SubState")?);
-        states.push(UnitState { name: name.clone(), load, active, sub, path: path_of(&field("Id")?), job });
+
+    /// The states of some of the units. Nothing where units and jobs do not fit together.
+    pub(super) fn states(&self, names: &[String]) -> Result<Option<Vec<UnitState>>, BusError> {
+        let mut states = Vec::new();
+        for name in names {
+            let block = self.blocks.get(name).ok_or_else(|| unclear(format!("nothing of {name}")))?;
+            let field = |key: &str| {
+                let found = value(block, key).filter(|value| !value.is_empty());
+                found.ok_or_else(|| unclear(format!("no {key} of {name}"))).map(str::to_owned)
+            };
+            let id = value(block, "Job").ok_or_else(|| unclear(format!("no Job of {name}")))?;
+            let job = match id {
+                "" | "0" => None,
+                id => match systemctl::job_by_id(&self.jobs, id) {
+                    Some(kind) => Some(kind.to_owned()),
+                    None => return Ok(None),
+                },
+            };
+            let (load, active, sub) = (field("LoadState")?, field("ActiveState")?, field("SubState")?);
+            states.push(UnitState { name: name.clone(), load, active, sub, path: path_of(&field("Id")?), job });
+        }
+        Ok(Some(states))
     }
-    Ok(Some(states))
+}
+
+fn unclear(why: String) -> BusError {
+    BusError::Unreachable(format!("what systemctl shows cannot be read: {why}"))
 }
 
 fn value<'a>(shown: &'a str, key: &str) -> Option<&'a str> {
@@ -204,6 +228,10 @@ mod tests {
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn states(names: &[String], shown: &str, jobs: &str) -> Result<Option<Vec<UnitState>>, BusError> {
+        Shown::read(names, shown, jobs.to_owned())?.states(names)
     }
 
     #[test]
