@@ -28,8 +28,6 @@ use std::time::{Duration, Instant};
 const IDLE_MAX: Duration = Duration::from_secs(1);
 /// Packets taken from one link in one round: a flood must not starve the other links or the timers.
 const PACKETS_PER_ROUND: usize = 256;
-/// Claims to addresses looked at in one round: all addresses of some groups answer at once.
-const CLAIMS_PER_ROUND: usize = 4096;
 /// What ends at once leads to further actions, at most this many times a round. Starting a group takes four.
 const ROUNDS_MAX: usize = 64;
 /// What is waited for beside the links: netlink, the inbox, ARP, neighbour discovery.
@@ -337,14 +335,16 @@ impl BeatThread {
 
     fn drain_neighbours(&mut self) {
         self.news = true;
-        for _ in 0..CLAIMS_PER_ROUND {
-            let Some(claim) = self.edges.neighbours.receive(self.edges.netlink.table()) else { return };
-            if let Some((group, index)) = self.edges.addresses.claimed(&claim) {
-                self.heart.fold(Event::ProbeAnswer { group, index, mac: claim.mac });
+        let (heart, Edges { neighbours, netlink, addresses, .. }) = (&mut self.heart, &mut self.edges);
+        let all = neighbours.drain(netlink.table(), |claim| {
+            if let Some((group, index)) = addresses.claimed(&claim) {
+                heart.fold(Event::ProbeAnswer { group, index, mac: claim.mac });
             }
+        });
+        if !all {
+            // The answer for another group may be among the rest.
+            self.heart.leave_unread();
         }
-        // The answer for another group may be among the rest.
-        self.heart.leave_unread();
     }
 
     fn drain_inbox(&mut self) {

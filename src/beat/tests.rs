@@ -3,9 +3,12 @@
 use super::*;
 use crate::cluster::{Actual, BootId, Change, Epoch, Grant, Held, HeldPhase, Identity, Incarnation, Outcome, Saved};
 use crate::config::model::{Config, LinkConfig, NodeId, VirtualAddress};
+use crate::host::address::Neighbours;
 use crate::host::held::tests::{TempPlaces, config};
 use crate::host::orders::{Beat, beat_channel};
+use crate::journal::Journal;
 use crate::perform::tests::edges;
+use crate::record;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 use tokio::sync::mpsc::Receiver;
@@ -18,7 +21,7 @@ struct Rig {
     orders: Receiver<ToHost>,
     beat: Beat,
     moves: Arc<AtomicU64>,
-    _places: TempPlaces,
+    places: TempPlaces,
 }
 
 fn rig(name: &str, config: Config, held: &[Held]) -> Rig {
@@ -29,7 +32,7 @@ fn rig(name: &str, config: Config, held: &[Held]) -> Rig {
     let (beat, inbox) = beat_channel().unwrap();
     let moves = Arc::new(AtomicU64::new(0));
     let thread = BeatThread::new(heart, edges, inbox, Arc::default(), moves.clone());
-    Rig { thread, orders, beat, moves, _places: places }
+    Rig { thread, orders, beat, moves, places }
 }
 
 #[test]
@@ -64,6 +67,26 @@ fn a_host_thread_that_stands_still_is_reported_and_its_return_too() {
         }));
     }
     assert_eq!(reports, [(4, Change::HostThreadStuck), (7, Change::HostThreadBack)]);
+}
+
+#[test]
+fn packets_of_neighbours_that_are_left_unread_hold_the_round_up() {
+    let mut rig = rig("beat-flood", config(&["alpha"]), &[]);
+    let (sink, recording) = record::start(&rig.places.state, "alpha", Journal::start().unwrap()).unwrap();
+    let now = clock::now();
+    rig.thread.heart.record(Some(sink));
+    for neighbours in [Neighbours::deaf(), Neighbours::flooded()] {
+        rig.thread.edges.neighbours = neighbours;
+        rig.thread.heart.begin(now);
+        rig.thread.drain(Ready { neighbours: true, ..Ready::default() }, now);
+        rig.thread.heart.decide(now);
+    }
+    rig.thread.heart.record(None);
+    rig.thread.heart.begin(now);
+    recording.finished(Duration::from_secs(30)).unwrap();
+    let recorded = std::fs::read_to_string(recording.path()).unwrap();
+    let [_, quiet, flooded] = &recorded.split("\n{\"begin\"").collect::<Vec<_>>()[..] else { panic!("{recorded}") };
+    assert!(!quiet.contains("leave_unread") && flooded.contains("leave_unread"), "{recorded}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Announcing, asking and hearing by ARP, as a neighbour sees it.
 
-use crate::lab::{Lab, address, readable_within};
+use crate::lab::{Lab, address, claims, readable_within};
 use hafailover::host::address::{ClaimSeen, Neighbours, Netlink};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::Read;
@@ -77,13 +77,12 @@ fn a_probe_is_answered_by_a_kernel_that_has_the_address_and_by_no_other() {
     arp.probe(free.address, interface).expect("sent");
     assert_eq!(next_frame(&neighbour).expect("the probe")[28..32], [0; 4], "a probe names no sender");
     assert!(!readable_within(arp.fds()[0], SOON), "nobody has it");
-    assert_eq!(arp.receive(netlink.table()), None);
+    assert_eq!(claims(&mut arp, &netlink), []);
 
     arp.probe(taken.address, interface).expect("sent");
     assert!(readable_within(arp.fds()[0], SOON));
     let answer = ClaimSeen { interface: "v0".into(), address: taken.address, mac: MAC_B };
-    assert_eq!(arp.receive(netlink.table()), Some(answer));
-    assert_eq!(arp.receive(netlink.table()), None);
+    assert_eq!(claims(&mut arp, &netlink), [answer]);
 
     arp.watch([&free]).expect("watched");
     arp.probe(taken.address, interface).expect("sent");
@@ -107,21 +106,18 @@ fn a_claim_of_somebody_else_is_seen_and_our_own_is_not() {
     rival.announce(wanted.address, rivals_netlink.interface("v0").expect("exists")).expect("sent");
     assert!(readable_within(arp.fds()[0], SOON));
     let claim = ClaimSeen { interface: "v0".into(), address: wanted.address, mac: MAC_B };
-    for form in ["request", "reply"] {
-        assert_eq!(arp.receive(netlink.table()).as_ref(), Some(&claim), "in {form} form");
-    }
-    assert_eq!(arp.receive(netlink.table()), None);
+    assert_eq!(claims(&mut arp, &netlink), [claim.clone(), claim], "in request and in reply form");
 
     // Sent on x0 it arrives on x1, from this very host.
     arp.announce(crossed.address, netlink.interface("x0").expect("exists")).expect("sent");
     assert!(readable_within(arp.fds()[0], SOON), "it did arrive");
-    assert_eq!(arp.receive(netlink.table()), None, "and was our own");
+    assert_eq!(claims(&mut arp, &netlink), [], "and was our own");
 
     // The same address on another network than the watched one is another address.
     arp.watch([&crossed]).expect("watched");
     rival.announce(wanted.address, rivals_netlink.interface("v0").expect("exists")).expect("sent");
     assert!(readable_within(arp.fds()[0], SOON), "it did arrive");
-    assert_eq!(arp.receive(netlink.table()), None);
+    assert_eq!(claims(&mut arp, &netlink), []);
 }
 
 #[test]
@@ -147,6 +143,6 @@ fn a_thousand_watched_addresses_and_more() {
     arp.watch(&many).expect("with or without the kernel's help");
     arp.probe(many[3000].address, netlink.interface("v0").expect("exists")).expect("sent");
     assert!(readable_within(arp.fds()[0], SOON));
-    assert_eq!(arp.receive(netlink.table()).map(|seen| seen.mac), Some(MAC_B));
+    assert_eq!(claims(&mut arp, &netlink).first().map(|seen| seen.mac), Some(MAC_B));
     drop(lab);
 }

@@ -2,7 +2,7 @@
 //! also when it fails.
 
 use hafailover::config::model::VirtualAddress;
-use hafailover::host::address::{NetChange, Netlink};
+use hafailover::host::address::{ClaimSeen, Neighbours, NetChange, Netlink};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
@@ -225,4 +225,11 @@ pub(crate) fn wait_until(
         readable_within(netlink.fd(), Duration::from_millis(5));
     }
     None
+}
+
+/// All claims that wait.
+pub fn claims(neighbours: &mut Neighbours, netlink: &Netlink) -> Vec<ClaimSeen> {
+    let mut claims = Vec::new();
+    while !neighbours.drain(netlink.table(), |claim| claims.push(claim)) {}
+    claims
 }

@@ -1,6 +1,6 @@
 //! IPv6 addresses: added at once, announced, asked for and claimed by neighbour discovery, as a neighbour sees it.
 
-use crate::lab::{Lab, added, address, readable_within, removed, wait_until};
+use crate::lab::{Lab, added, address, claims, readable_within, removed, wait_until};
 use hafailover::host::address::{ClaimSeen, Neighbours, NetChange, Netlink};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::Read;
@@ -142,13 +142,12 @@ fn a_probe_is_answered_by_a_kernel_that_has_the_address_and_by_no_other() {
     let frame = next_about(&neighbour, 135, 0x78).expect("the probe");
     assert_eq!(frame[22..38], [0; 16], "a probe names no sender");
     assert!(!readable_within(neighbours.fds()[1], SOON), "nobody has it");
-    assert_eq!(neighbours.receive(netlink.table()), None);
+    assert_eq!(claims(&mut neighbours, &netlink), []);
 
     neighbours.probe(taken.address, interface).expect("sent");
     assert!(readable_within(neighbours.fds()[1], SOON));
     let answer = ClaimSeen { interface: "v0".into(), address: taken.address, mac: MAC_B };
-    assert_eq!(neighbours.receive(netlink.table()), Some(answer));
-    assert_eq!(neighbours.receive(netlink.table()), None);
+    assert_eq!(claims(&mut neighbours, &netlink), [answer]);
 
     neighbours.watch([&free]).expect("watched");
     neighbours.probe(taken.address, interface).expect("sent");
@@ -169,22 +168,22 @@ fn claims_of_others_are_seen_but_neither_our_own_nor_questions() {
 
     rival.announce(wanted.address, rivals.interface("v0").expect("exists")).expect("sent");
     assert!(readable_within(neighbours.fds()[1], SOON));
-    assert_eq!(neighbours.receive(netlink.table()), Some(claim.clone()), "an announcement");
+    assert_eq!(claims(&mut neighbours, &netlink), vec![claim.clone()], "an announcement");
 
     // Another node only asks; our kernel answers it, and hears itself.
     rival.probe(wanted.address, rivals.interface("v0").expect("exists")).expect("sent");
     readable_within(neighbours.fds()[1], SOON);
-    assert_eq!(neighbours.receive(netlink.table()), None, "a probe of ours is no claim, and our answer not another's");
+    assert_eq!(claims(&mut neighbours, &netlink), [], "a probe of ours is no claim, and our answer not another's");
 
     // A host that is given the address by hand detects the duplicate, and is seen doing so.
     lab.ip_b("addr add 2001:db8::77/64 dev v0");
     let end = Instant::now() + Duration::from_secs(3);
-    let mut seen = None;
-    while seen.is_none() && Instant::now() < end {
+    let mut seen = Vec::new();
+    while seen.is_empty() && Instant::now() < end {
         readable_within(neighbours.fds()[1], SOON);
-        seen = neighbours.receive(netlink.table());
+        seen = claims(&mut neighbours, &netlink);
     }
-    assert_eq!(seen, Some(claim), "its duplicate address detection");
+    assert_eq!(seen, [claim], "its duplicate address detection");
 }
 
 #[test]

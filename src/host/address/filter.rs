@@ -27,19 +27,23 @@ pub(super) fn arp(addresses: &BTreeSet<u32>) -> Vec<SockFilter> {
     program
 }
 
-/// Over the IPv6 packet: pass a neighbour solicitation or advertisement whose target ends like one of these. A packet with an
-/// extension header before ICMPv6 is no neighbour discovery that anybody sends.
+/// Over the IPv6 packet: pass a neighbour advertisement whose target ends like one of these, and a solicitation from nobody's address
+/// (`::`, of one who is about to take it). Those of clients, who want to talk to the owner, would come in numbers while there is none. A packet
+/// with an extension header before ICMPv6 is no neighbour discovery that anybody sends.
 pub(super) fn ndp(low_words: &BTreeSet<u32>) -> Vec<SockFilter> {
     let mut program = vec![
         SockFilter::new(LOAD_BYTE, 0, 0, 6),
         SockFilter::new(JUMP_EQUAL, 1, 0, 58),
         DROP,
         SockFilter::new(LOAD_BYTE, 0, 0, 40),
-        SockFilter::new(JUMP_EQUAL, 2, 0, 135),
-        SockFilter::new(JUMP_EQUAL, 1, 0, 136),
+        SockFilter::new(JUMP_EQUAL, 14, 0, 136),
+        SockFilter::new(JUMP_EQUAL, 1, 0, 135),
         DROP,
-        SockFilter::new(LOAD_WORD, 0, 0, 60),
     ];
+    for word in [8, 12, 16, 20] {
+        program.extend([SockFilter::new(LOAD_WORD, 0, 0, word), SockFilter::new(JUMP_EQUAL, 1, 0, 0), DROP]);
+    }
+    program.push(SockFilter::new(LOAD_WORD, 0, 0, 60));
     pass_ranges(&mut program, low_words);
     program
 }
@@ -72,7 +76,45 @@ fn ranges(keys: &BTreeSet<u32>) -> Vec<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ndp;
     use super::*;
+    use socket2::SockRef;
+    use std::io::ErrorKind;
+    use std::os::unix::net::UnixDatagram;
+
+    /// Whether the kernel passes the packet by this program. It runs one over any datagram.
+    fn passes(program: &[SockFilter], packet: &[u8]) -> bool {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        SockRef::from(&far).attach_filter(program).unwrap();
+        far.set_nonblocking(true).unwrap();
+        near.send(packet).unwrap();
+        let mut buffer = [0; 256];
+        match far.recv(&mut buffer) {
+            Ok(length) => buffer[..length] == *packet,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
+    #[test]
+    fn questions_of_neighbours_are_kept_back_and_claims_are_not() {
+        let (ours, other): (Ipv6Addr, Ipv6Addr) = ("2001:db8::77".parse().unwrap(), "2001:db8::99".parse().unwrap());
+        let program = ndp(&BTreeSet::from([low_word(ours)]));
+        let claim = ndp::announcement([2; 6], ours, false);
+        let detection = ndp::probe(ours);
+        assert!(passes(&program, &claim) && passes(&program, &detection));
+        for byte in 8..24 {
+            let mut question = detection;
+            question[byte] = 1;
+            assert!(!passes(&program, &question), "from an address with byte {byte}");
+        }
+        let mut of_no_kind = claim;
+        of_no_kind[40] = 134;
+        let mut no_icmp = claim;
+        no_icmp[6] = 17;
+        for packet in [of_no_kind, no_icmp, ndp::announcement([2; 6], other, false), ndp::probe(other)] {
+            assert!(!passes(&program, &packet));
+        }
+    }
 
     #[test]
     fn ranges_hold_every_key_and_are_few() {

@@ -5,7 +5,7 @@
 //! kernel passes only claims to the watched addresses: a busy network does not wake the beat thread.
 
 use super::filter;
-use super::packet::{ETHERNET_BROADCAST, PacketSocket};
+use super::packet::{ETHERNET_BROADCAST, PacketSocket, Received};
 use super::table::{InterfaceState, Table};
 use super::{arp, ndp};
 use crate::config::model::VirtualAddress;
@@ -14,8 +14,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 use std::{fs, io};
 
-/// Packets looked at in one call, so that a storm of claims cannot hold up a heartbeat.
-const PACKETS_PER_CALL: usize = 64;
+/// Packets of one protocol read in one round: the answers for as many addresses as a cluster has, and some milliseconds at most. What is
+/// no claim counts too, for it must be read to know that.
+const PACKETS_PER_ROUND: usize = 4096;
 /// A neighbour advertisement may carry options that nobody here reads; no system sends longer ones.
 const PACKET: usize = 256;
 
@@ -50,6 +51,11 @@ impl Neighbours {
     pub(crate) fn deaf() -> Neighbours {
         let (arp, ndp) = (PacketSocket::deaf(), PacketSocket::deaf());
         Neighbours { arp, ndp, watched: HashMap::new(), routers: HashMap::new() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn flooded() -> Neighbours {
+        Neighbours { arp: PacketSocket::flooded(), ..Neighbours::deaf() }
     }
 
     /// What to poll for reading.
@@ -114,46 +120,25 @@ impl Neighbours {
         self.ndp.send(interface.index, ndp::multicast_mac(group), packet)
     }
 
-    /// The next claim of another host to a watched address: an answer to a probe, or a conflict. `table` tells which
-    /// hardware addresses are this host's own. After some dozens of other packets it gives up for this round.
-    pub fn receive(&mut self, table: &Table) -> Option<ClaimSeen> {
-        self.receive_arp(table).or_else(|| self.receive_ndp(table))
-    }
-
-    fn receive_arp(&self, table: &Table) -> Option<ClaimSeen> {
-        self.next(&self.arp, |packet, _, index| {
-            let arp::Claim { mac, address } = arp::parse(packet)?;
-            self.seen(address.into(), mac, index, table)
-        })
-    }
-
-    fn receive_ndp(&self, table: &Table) -> Option<ClaimSeen> {
-        self.next(&self.ndp, |packet, from, index| {
-            let ndp::Claim { mac, address } = ndp::parse(packet)?;
-            self.seen(address.into(), mac.unwrap_or(from), index, table)
-        })
-    }
-
-    fn next(
-        &self,
-        socket: &PacketSocket,
-        read: impl Fn(&[u8], [u8; 6], u32) -> Option<ClaimSeen>,
-    ) -> Option<ClaimSeen> {
-        let mut buffer = [0; PACKET];
-        for _ in 0..PACKETS_PER_CALL {
-            match socket.receive(&mut buffer) {
-                Ok(received) => {
-                    let seen = read(&buffer[..received.length], received.from, received.interface);
-                    if seen.is_some() {
-                        return seen;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                // ENETDOWN and the like: told once for an interface, nothing to do with the others.
-                Err(_) => {}
-            }
-        }
-        None
+    /// Hands on every claim of another host to a watched address: an answer to a probe, or a conflict. `table` tells which
+    /// hardware addresses are this host's own. False: packets were left unread, and a claim may be among them.
+    pub fn drain(&mut self, table: &Table, mut take: impl FnMut(ClaimSeen)) -> bool {
+        let arp = read_all(
+            |buffer| self.arp.receive(buffer),
+            |packet, received| {
+                let Some(arp::Claim { mac, address }) = arp::parse(packet) else { return };
+                self.seen(address.into(), mac, received.interface, table).into_iter().for_each(&mut take);
+            },
+        );
+        let ndp = read_all(
+            |buffer| self.ndp.receive(buffer),
+            |packet, received| {
+                let Some(ndp::Claim { mac, address }) = ndp::parse(packet) else { return };
+                let mac = mac.unwrap_or(received.from);
+                self.seen(address.into(), mac, received.interface, table).into_iter().for_each(&mut take);
+            },
+        );
+        arp && ndp
     }
 
     fn seen(&self, address: IpAddr, mac: [u8; 6], index: u32, table: &Table) -> Option<ClaimSeen> {
@@ -161,6 +146,23 @@ impl Neighbours {
         let watched = self.watched.get(&interface.name).is_some_and(|watched| watched.contains(&address));
         (watched && !table.owns_mac(mac)).then(|| ClaimSeen { interface: interface.name.clone(), address, mac })
     }
+}
+
+/// Until nothing waits, or it was enough for one round: then false.
+fn read_all(
+    mut receive: impl FnMut(&mut [u8]) -> io::Result<Received>,
+    mut take: impl FnMut(&[u8], &Received),
+) -> bool {
+    let mut buffer = [0; PACKET];
+    for _ in 0..PACKETS_PER_ROUND {
+        match receive(&mut buffer) {
+            Ok(received) => take(&buffer[..received.length], &received),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            // ENETDOWN and the like: told once for an interface, nothing to do with the others.
+            Err(_) => {}
+        }
+    }
+    false
 }
 
 fn mac(interface: &InterfaceState) -> Option<[u8; 6]> {
@@ -171,4 +173,29 @@ fn mac(interface: &InterfaceState) -> Option<[u8; 6]> {
 fn forwards(interface: &str) -> bool {
     let path = format!("/proc/sys/net/ipv6/conf/{interface}/forwarding");
     fs::read(path).is_ok_and(|value| value.first() == Some(&b'1'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_unread_is_told_from_nothing_whatever_was_read() {
+        let read = |waiting: usize| {
+            let (mut left, mut taken) = (waiting, 0);
+            let receive = |_: &mut [u8]| {
+                left = left.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+                match left % 2 {
+                    0 => Err(io::ErrorKind::NetworkDown.into()),
+                    _ => Ok(Received { length: 1, from: [0; 6], interface: 1 }),
+                }
+            };
+            let all = read_all(receive, |_, _| taken += 1);
+            (all, taken)
+        };
+        assert_eq!(read(0), (true, 0));
+        assert_eq!(read(1000), (true, 500), "no claim among the first ones hides what comes behind");
+        assert_eq!(read(PACKETS_PER_ROUND), (false, PACKETS_PER_ROUND / 2), "whether more waits is not known");
+        assert_eq!(read(PACKETS_PER_ROUND + 1), (false, PACKETS_PER_ROUND / 2));
+    }
 }

@@ -48,6 +48,13 @@ impl PacketSocket {
         PacketSocket { socket, protocol: 0 }
     }
 
+    /// Where there is always something more, and no claim: a socket that is not connected fails with each reading.
+    #[cfg(test)]
+    pub(super) fn flooded() -> PacketSocket {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.nonblocking(), None).expect("a socket");
+        PacketSocket { socket, protocol: 0 }
+    }
+
     pub(super) fn attach_filter(&self, filter: &[SockFilter]) -> io::Result<()> {
         self.socket.attach_filter(filter)
     }
