@@ -3,7 +3,7 @@
 
 use super::table::Table;
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
 
 /// Why no interface is the one.
@@ -18,7 +18,7 @@ pub enum NoPlace {
     Both(IpAddr, String, String),
 }
 
-/// The networks of this host's interfaces, by what is on them besides virtual addresses.
+/// The networks of this host's interfaces, by what is on them besides virtual addresses. Each once, however many addresses it has here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(Vec<(IpAddr, u8, String)>);
 
@@ -27,8 +27,18 @@ impl Networks {
     pub fn of(table: &Table, except: &HashSet<IpAddr>) -> Networks {
         let mut networks = Vec::new();
         for interface in table.interfaces() {
-            for at in interface.addresses.iter().filter(|at| at.local == at.peer && !except.contains(&at.local)) {
-                networks.push((at.local, at.prefix, interface.name.clone()));
+            let mut own = HashSet::new();
+            let mut last = None;
+            for at in interface.addresses.iter().filter(|at| at.local == at.peer) {
+                let Some(network) = network(at.local, at.prefix) else { continue };
+                // Addresses come in order: those of one network together, mostly.
+                if last == Some((network, at.prefix)) || except.contains(&at.local) {
+                    continue;
+                }
+                last = Some((network, at.prefix));
+                if own.insert((network, at.prefix)) {
+                    networks.push((network, at.prefix, interface.name.clone()));
+                }
             }
         }
         Networks(networks)
@@ -36,7 +46,7 @@ impl Networks {
 
     /// Of several networks, the smallest.
     pub fn place(&self, address: IpAddr) -> Result<String, NoPlace> {
-        let holding = self.0.iter().filter(|(own, prefix, _)| same_network(*own, address, *prefix));
+        let holding = self.0.iter().filter(|(own, prefix, _)| network(address, *prefix) == Some(*own));
         let Some(longest) = holding.clone().map(|(_, prefix, _)| *prefix).max() else {
             return Err(NoPlace::Nowhere(address));
         };
@@ -49,17 +59,17 @@ impl Networks {
     }
 }
 
-fn same_network(own: IpAddr, address: IpAddr, prefix: u8) -> bool {
+/// The network of an address with this prefix. A host of its own is none.
+fn network(address: IpAddr, prefix: u8) -> Option<IpAddr> {
     let prefix = u32::from(prefix);
-    match (own, address) {
-        // A host of its own is no network.
-        (IpAddr::V4(own), IpAddr::V4(address)) if prefix < 32 => {
-            (own.to_bits() ^ address.to_bits()).leading_zeros() >= prefix
+    match address {
+        IpAddr::V4(address) if prefix < 32 => {
+            Some(Ipv4Addr::from_bits(address.to_bits() & !(u32::MAX >> prefix)).into())
         }
-        (IpAddr::V6(own), IpAddr::V6(address)) if prefix < 128 => {
-            (own.to_bits() ^ address.to_bits()).leading_zeros() >= prefix
+        IpAddr::V6(address) if prefix < 128 => {
+            Some(Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> prefix)).into())
         }
-        _ => false,
+        _ => None,
     }
 }
 
@@ -119,5 +129,30 @@ mod tests {
     fn a_virtual_address_makes_no_network() {
         let table = host(&[("eth0", &["10.0.0.1/24"]), ("eth1", &["10.0.0.77/24"])]);
         assert_eq!(place(&table, &["10.0.0.77"], "10.0.0.78"), Ok("eth0".into()));
+    }
+
+    #[test]
+    fn a_host_of_many_addresses_has_few_networks() {
+        let many: Vec<String> = (0..20_000)
+            .flat_map(|n| [format!("10.0.{}.{}/16", n / 250, n % 250 + 1), format!("2001:db8::{n:x}/64")])
+            .chain(["10.0.9.9/24".into(), "192.0.2.1/32".into(), "0.0.0.0/0".into(), "::/0".into()])
+            .collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let table = host(&[("eth0", &many), ("eth1", &["10.0.255.1/16"])]);
+        let networks = Networks::of(&table, &HashSet::new());
+        let mut found: Vec<String> =
+            networks.0.iter().map(|(network, prefix, name)| format!("{network}/{prefix} {name}")).collect();
+        found.sort();
+        let expected = [
+            "0.0.0.0/0 eth0",
+            "10.0.0.0/16 eth0",
+            "10.0.0.0/16 eth1",
+            "10.0.9.0/24 eth0",
+            "2001:db8::/64 eth0",
+            "::/0 eth0",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(networks.place("10.0.9.200".parse().unwrap()), Ok("eth0".into()));
+        assert_eq!(networks.place("172.16.0.1".parse().unwrap()), Ok("eth0".into()), "by the widest of all");
     }
 }
