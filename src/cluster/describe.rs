@@ -228,16 +228,23 @@ impl Cluster {
         let Some((proof, from)) = group.because else {
             return Some(format!("{me} has run it since before this daemon started"));
         };
+        let heard = from.and_then(|from| self.view.peer(from)).is_some_and(|peer| {
+            // Without a break since before that start: it was deaf, not silent.
+            peer.state.heard() && peer.heard_since < group.started
+        });
         let from = from.map_or("its owner", |from| &self.config.node(from).name);
+        let asked = match self.config.group(id).addresses.is_empty() {
+            true => "",
+            false => ", and nobody answered for the addresses",
+        };
         let cause = match proof {
             Proof::Fresh => "it had no owner".into(),
             Proof::Release => format!("{from} had released it"),
-            Proof::Silence if self.config.group(id).addresses.is_empty() => {
-                format!("{from} had been silent for the deadtime on all links")
-            }
-            Proof::Silence => {
-                format!("{from} had been silent for the deadtime on all links, and nobody answered for the addresses")
-            }
+            Proof::Silence if heard => format!(
+                "{from} had released it, is banned from it, and had not heard {me} for the deadtime, so it could give it to \
+                 nobody{asked}"
+            ),
+            Proof::Silence => format!("{from} had been silent for the deadtime on all links{asked}"),
         };
         Some(format!("{me} started it {} s ago: {cause}", self.now.since(group.started).as_secs()))
     }

@@ -174,6 +174,9 @@ fn a_keeper_that_is_banned_and_deaf_does_not_hold_the_group_for_ever() {
         }
     }
     assert!(began.is_some_and(|at| at >= 800), "{began:?}");
+    let reasons = bench.heart.status().groups[0].reasons.join("; ");
+    let why = "alpha had released it, is banned from it, and had not heard beta for the deadtime";
+    assert!(reasons.contains(why) && !reasons.contains("silent"), "{reasons}");
 }
 
 #[test]
