@@ -74,7 +74,7 @@ impl Cluster {
         }
         let snooping = if config.kind.may_be_snooped() { SNOOPING } else { "" };
         format!(
-            "is UDP port {} open on both nodes (firewall), and is the daemon on {peer} running?{snooping}",
+            "is UDP port {} open here and there (firewall), and is the daemon on {peer} running?{snooping}",
             config.port
         )
     }

@@ -140,8 +140,8 @@ impl Cluster {
         let (node, _) = self.view.peers.iter().find(|(node, peer)| differs(**node, peer))?;
         let name = &self.config.node(*node).name;
         Some(format!(
-            "{name} runs it with another configuration, and it starts nowhere anew before both agree; make the files equal \
-             and run `systemctl reload hafailover` on both (`restart`, where hafailover.toml changed)"
+            "{name} runs it with another configuration, and it starts nowhere anew before they agree; make the files \
+             equal and run `systemctl reload hafailover` on every node (`restart`, where hafailover.toml changed)"
         ))
     }
 

@@ -148,7 +148,7 @@ fn cluster_name(reader: &mut Reader<'_>, section: Section<'_>) -> String {
 
 /// All nodes, or none if the list is unsound: a name left out would shift the others.
 fn nodes(reader: &mut Reader<'_>, section: Section<'_>) -> Vec<NodeConfig> {
-    reader.missing(section, "nodes", "list both nodes by `uname -n`: nodes = [\"alpha\", \"beta\"]");
+    reader.missing(section, "nodes", "list all nodes by `uname -n`: nodes = [\"alpha\", \"beta\"]");
     let before = reader.findings.problems.len();
     let Some(names) = reader.strings(section, "nodes") else { return Vec::new() };
     let mut nodes: Vec<NodeConfig> = Vec::new();

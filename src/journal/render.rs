@@ -170,7 +170,7 @@ fn of_node(change: &Change, config: &Config) -> Option<Entry> {
                 (true, false) => "hafailover.toml differs",
                 _ => "the groups' files differ",
             };
-            entry(Warning, 8, node, format!("{what} from ours: compare `hafailoverctl check` on both"))
+            entry(Warning, 8, node, format!("{what} from ours: compare `hafailoverctl check` here and there"))
         }
         Change::ConfigAgrees { node } => entry(Notice, 9, node, "has the same configuration as we".into()),
         _ => None,

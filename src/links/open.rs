@@ -1,5 +1,5 @@
 //! Opening the socket of a link: what it is bound to, what it joins, whom it sends to. It must not know packets, nor when
-//! a link is opened anew. Nothing here waits.
+//! a link is opened anew. It waits for nobody but the kernel: joining a group takes its lock on network configuration (RTNL).
 //!
 //! | kind | bound to | sends to |
 //! |---|---|---|

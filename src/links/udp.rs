@@ -1,5 +1,6 @@
 //! A heartbeat link over UDP (`ucast`, `mcast`, `bcast`), bound to its interface.
-//! It must not know what a packet says, nor when to send one. Nothing here waits.
+//! It must not know what a packet says, nor when to send one. Sending and receiving never wait. Opening and closing do where another
+//! process changes the host's network: leaving a group takes the kernel's lock on its configuration (RTNL), as joining one does.
 //!
 //! The socket exists only while the interface exists and has the address that the link needs. Who watches
 //! netlink calls [`UdpLink::refresh`] whenever the interface changed; one that vanished is waited for.
