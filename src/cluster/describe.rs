@@ -240,10 +240,9 @@ impl Cluster {
         let cause = match proof {
             Proof::Fresh => "it had no owner".into(),
             Proof::Release => format!("{from} had released it"),
-            Proof::Silence if heard => format!(
-                "{from} had released it, is banned from it, and had not heard {me} for the deadtime, so it could give it to \
-                 nobody{asked}"
-            ),
+            Proof::Silence if heard => {
+                format!("{from} had released it, is banned from it, and had not heard {me} for the deadtime{asked}")
+            }
             Proof::Silence => format!("{from} had been silent for the deadtime on all links{asked}"),
         };
         Some(format!("{me} started it {} s ago: {cause}", self.now.since(group.started).as_secs()))

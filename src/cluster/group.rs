@@ -190,7 +190,8 @@ impl Cluster {
 
     pub(super) fn start(&mut self, id: GroupId, proof: Proof) {
         let grant = self.new_grant(id);
-        let keeps = self.keeper(id) == self.config.me;
+        let keeper = self.keeper(id);
+        let keeps = keeper == self.config.me;
         let from = self.group(id).record.map(|record| record.grant.node).filter(|node| *node != self.config.me);
         // Taken, not given: an operator's word from before does not hold.
         let kept = self.group(id).record.is_some_and(|record| record.keeper() == self.config.me);
@@ -202,7 +203,8 @@ impl Cluster {
         group.phase = Phase::Starting { grant, step: StartStep::Hold, op: Some(op), since };
         group.started = since;
         group.announced_first = !keeps;
-        group.because = Some((proof, from));
+        // Whose silence it was: an heir's, maybe.
+        group.because = Some((proof, if proof == Proof::Silence { Some(keeper) } else { from }));
         group.missing.clear();
         group.probing = Probing::default();
         // Where it is still wanted, the network is asked anew at once.

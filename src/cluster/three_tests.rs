@@ -229,6 +229,22 @@ fn a_node_that_left_and_came_back_unheard_is_no_release() {
 }
 
 #[test]
+fn of_an_heir_that_fell_silent_its_silence_is_the_cause() {
+    let mut bench = bench();
+    beta_runs(&mut bench, 1000);
+    let grant = Grant { epoch: Epoch(2), node: GAMMA, boot: BootId(30) };
+    let given = Record { released: true, heir: Some(BETA), ..Record::owned(grant) };
+    let mut all = Vec::new();
+    for at in (1100..=1600).step_by(100) {
+        let says = gamma(&mut bench, Role::Idle, Some(given), 1000);
+        all.extend(bench.round(at, vec![says]));
+    }
+    assert!(starts(&all));
+    let reasons = bench.heart.status().groups[0].reasons.join("; ");
+    assert!(reasons.contains("beta had been silent for the deadtime") && !reasons.contains("gamma had"), "{reasons}");
+}
+
+#[test]
 fn what_a_node_was_given_after_its_goodbye_is_no_release_at_once() {
     let mut bench = bench();
     beta_runs(&mut bench, 1000);
