@@ -25,8 +25,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Orders that may wait for the host thread. More than any number of groups can have under way at once.
-const HOST_QUEUE: usize = 512;
+/// Orders that may wait for the host thread. More than the largest number of groups can have under way at once.
+const HOST_QUEUE: usize = 4096;
 /// A daemon that was killed holds its lock until the kernel is done with it.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a disk may take to say what it knows, where the groups wait to be stopped.

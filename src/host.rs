@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use systemd::bus::{Signal, Systemd};
+use systemd::guard::Digester;
 use systemd::notify::{self, Watchdog};
 use tasks::{End, Going};
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
@@ -106,10 +107,16 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
     let systemd = Systemd::new();
     let (asks, questions) = mpsc::channel(32);
     let sources = Sources::new(inbox, questions, &systemd, &journal, mode);
-    let scope =
-        Scope { config: config.clone(), systemd: systemd.clone(), paths: paths.clone(), places: places.clone() };
+    let digester = Digester::new(paths.clone());
+    let scope = Scope {
+        config: config.clone(),
+        systemd: systemd.clone(),
+        paths,
+        digester: digester.clone(),
+        places: places.clone(),
+    };
     let mut host = Host {
-        members: Members::new(config.clone(), systemd.clone(), beat.clone(), places.clone(), paths),
+        members: Members::new(config.clone(), systemd.clone(), beat.clone(), places.clone(), digester),
         recordings: Recordings::new(places.clone(), config.node(config.me).name.clone(), recording),
         keeper: Keeper::start(places.clone(), journal.clone()),
         saver: Saver::start(places, config.clone(), journal.clone()),
@@ -349,7 +356,6 @@ impl Host {
             Signal::Disconnected => {
                 self.tasks.spawn(tasks::bus_gone(self.scope.systemd.clone()));
             }
-            Signal::UnitChanged { .. } | Signal::JobRemoved { .. } => {}
         }
     }
 

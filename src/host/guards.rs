@@ -4,7 +4,7 @@
 use super::orders::{Beat, ToBeat};
 use super::state::Places;
 use super::systemd::bus::{BusError, Systemd};
-use super::systemd::guard::{self, Digests};
+use super::systemd::guard::{self, Digester, Digests};
 use crate::cluster::Event;
 use crate::config::Paths;
 use crate::config::model::{Config, GroupId};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// What one check found: the digests it went by, and each group's fault.
 #[derive(Debug)]
 pub(super) struct Checked {
-    digests: Digests,
+    digests: Arc<Digests>,
     /// systemd goes by another order than what runs.
     stale: bool,
     faults: BTreeMap<GroupId, Option<String>>,
@@ -23,7 +23,7 @@ pub(super) struct Checked {
 #[derive(Debug, Default)]
 pub(super) struct Guards {
     /// What the last complete check went by.
-    digests: Option<Digests>,
+    digests: Option<Arc<Digests>>,
     running: bool,
     /// Something happened during a check: check again.
     again: bool,
@@ -38,6 +38,7 @@ pub(super) struct Scope {
     pub(super) config: Arc<Config>,
     pub(super) systemd: Systemd,
     pub(super) paths: Paths,
+    pub(super) digester: Digester,
     pub(super) places: Places,
 }
 
@@ -53,7 +54,7 @@ impl Guards {
         self.digests = None;
     }
 
-    pub(super) fn digests(&self) -> Option<Digests> {
+    pub(super) fn digests(&self) -> Option<Arc<Digests>> {
         self.digests.clone()
     }
 
@@ -100,8 +101,8 @@ fn tell(group: GroupId, fault: Option<String>, beat: &Beat) {
 }
 
 /// Checks all groups, unless the files are what they were at `known`.
-pub(super) async fn check(scope: Scope, known: Option<Digests>) -> Result<Option<Checked>, BusError> {
-    let digests = guard::digests(scope.paths.clone()).await;
+pub(super) async fn check(scope: Scope, known: Option<Arc<Digests>>) -> Result<Option<Checked>, BusError> {
+    let digests = scope.digester.digests().await;
     // A bus that went away is a fault, whatever was known before.
     if known.as_ref() == Some(&digests) && scope.systemd.connected() {
         return Ok(None);
@@ -110,7 +111,8 @@ pub(super) async fn check(scope: Scope, known: Option<Digests>) -> Result<Option
     for group in scope.config.live_groups() {
         let config = scope.config.group(group);
         let grant = scope.places.grant_file(&config.name);
-        faults.insert(group, guard::fault(&scope.systemd, config, &grant, &digests).await?);
+        let units = guard::guarded_units(&scope.systemd, config, &grant, &digests, &scope.digester).await?;
+        faults.insert(group, units.err());
     }
     let stale = digests.is_stale(&scope.config);
     Ok(Some(Checked { digests, stale, faults }))
@@ -127,9 +129,10 @@ mod tests {
         let places = TempPlaces::new("guards");
         let paths = Paths::under(&places.state);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let digests = runtime.block_on(guard::digests(paths.clone()));
+        let digester = Digester::new(paths.clone());
+        let digests = runtime.block_on(digester.digests());
         let config = Arc::new(config(&["alpha"]));
-        let scope = Scope { config, systemd: Systemd::new(), paths, places: places.clone() };
+        let scope = Scope { config, systemd: Systemd::new(), paths, digester, places: places.clone() };
         let (beat, _inbox) = beat_channel().unwrap();
         let mut guards = Guards::default();
         let checked = || Ok(Some(Checked { digests: digests.clone(), stale: false, faults: BTreeMap::new() }));

@@ -2,12 +2,12 @@
 
 use super::orders::{Beat, ToBeat};
 use super::state::Places;
-use super::systemd::bus::{BusError, Systemd};
+use super::systemd::bus::{BusError, Systemd, UnitState};
+use super::systemd::guard::{self, Digester};
 use super::systemd::units::{Seen, Started, Units};
-use super::systemd::{guard, watch};
+use super::systemd::watch;
 use super::tasks::End;
 use crate::cluster::{Event, OpId, Outcome};
-use crate::config::Paths;
 use crate::config::model::{Config, GroupConfig, GroupId};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(super) struct Members {
     pub(super) systemd: Systemd,
     pub(super) beat: Beat,
     pub(super) places: Places,
-    pub(super) paths: Paths,
+    pub(super) digester: Digester,
     /// Starts under way: a stop of the same group ends them.
     starting: BTreeMap<GroupId, (OpId, AbortHandle)>,
     /// Looks under way: what one finds after the order to stop is old, and must not start a watch.
@@ -36,13 +36,19 @@ pub(super) struct Members {
 }
 
 impl Members {
-    pub(super) fn new(config: Arc<Config>, systemd: Systemd, beat: Beat, places: Places, paths: Paths) -> Members {
+    pub(super) fn new(
+        config: Arc<Config>,
+        systemd: Systemd,
+        beat: Beat,
+        places: Places,
+        digester: Digester,
+    ) -> Members {
         Members {
             config,
             systemd,
             beat,
             places,
-            paths,
+            digester,
             starting: BTreeMap::new(),
             inspecting: BTreeMap::new(),
             stopping: BTreeMap::new(),
@@ -66,7 +72,7 @@ impl Members {
             handle.abort();
             self.finish(stop, Outcome::Unknown("given up: the group is to be started".into()));
         }
-        let (systemd, units, paths) = (self.systemd.clone(), self.units(group), self.paths.clone());
+        let (systemd, units, digester) = (self.systemd.clone(), self.units(group), self.digester.clone());
         let beat = self.beat.clone();
         let config = self.config.group(group).clone();
         let grant = self.places.grant_file(&config.name);
@@ -74,15 +80,16 @@ impl Members {
         let guarded = !config.members.is_empty();
         let handle = tasks.spawn(async move {
             let deadline = units.start_deadline();
+            let mut before = Vec::new();
             if guarded {
-                match fault_by(&systemd, &config, &grant, paths, deadline).await {
-                    // Right after an adoption its target may still want a member that has left it.
-                    Ok(Ok(ordered)) if !ordered => {
-                        if let Err(error) = systemd.reload().await {
+                match guarded_units(&systemd, &config, &grant, &digester, deadline).await {
+                    Ok(Ok((units, ordered))) => {
+                        before = units;
+                        // Right after an adoption its target may still want a member that has left it.
+                        if !ordered && let Err(error) = systemd.reload().await {
                             return End::Started { op, group, outcome: Outcome::Unknown(error.to_string()) };
                         }
                     }
-                    Ok(Ok(_)) => {}
                     // The heart learns why first, so that it does not nominate this node again at once.
                     Ok(Err(fault)) => {
                         beat.send(ToBeat::Event(Event::Guard { group, fault: Some(fault.clone()) }));
@@ -91,7 +98,7 @@ impl Members {
                     Err(error) => return End::Started { op, group, outcome: Outcome::Unknown(error.to_string()) },
                 }
             }
-            let outcome = match units.start(&systemd, deadline).await {
+            let outcome = match units.start(&systemd, &before, deadline).await {
                 Started::Ended(outcome) => outcome,
                 Started::TargetStopped => {
                     beat.send(ToBeat::Event(Event::TargetStopped { group }));
@@ -137,13 +144,13 @@ impl Members {
 
     /// Whether systemd has loaded the guards of a group in a form that it does not have yet.
     pub(super) fn check_guards(&self, tasks: &mut JoinSet<End>, op: OpId, to: &GroupConfig) {
-        let (systemd, paths, to) = (self.systemd.clone(), self.paths.clone(), to.clone());
+        let (systemd, digester, to) = (self.systemd.clone(), self.digester.clone(), to.clone());
         let grant = self.places.grant_file(&to.name);
         tasks.spawn(async move {
-            let digests = guard::digests(paths).await;
-            let outcome = match guard::fault(&systemd, &to, &grant, &digests).await {
-                Ok(None) => Outcome::Done,
-                Ok(Some(fault)) => Outcome::Refused(fault),
+            let digests = digester.digests().await;
+            let outcome = match guard::guarded_units(&systemd, &to, &grant, &digests, &digester).await {
+                Ok(Ok(_)) => Outcome::Done,
+                Ok(Err(fault)) => Outcome::Refused(fault),
                 Err(error) => Outcome::Unknown(error.to_string()),
             };
             End::Finished { op, outcome }
@@ -232,20 +239,19 @@ impl Members {
     }
 }
 
-/// What is wrong with the guards, by the files and units of each try: a reload may be what the bus is away for. Without a fault,
-/// whether systemd orders the group as it runs.
-async fn fault_by(
+/// The group's units and whether systemd orders it as it runs, or what is wrong with the guards; by the files and units of each try: a
+/// reload may be what the bus is away for.
+async fn guarded_units(
     systemd: &Systemd,
     group: &GroupConfig,
     grant: &Path,
-    paths: Paths,
+    digester: &Digester,
     deadline: Instant,
-) -> Result<Result<bool, String>, BusError> {
+) -> Result<Result<(Vec<UnitState>, bool), String>, BusError> {
     loop {
-        let digests = guard::digests(paths.clone()).await;
-        match guard::fault(systemd, group, grant, &digests).await {
-            Ok(Some(fault)) => return Ok(Err(fault)),
-            Ok(None) => return Ok(Ok(digests.orders(group))),
+        let digests = digester.digests().await;
+        match guard::guarded_units(systemd, group, grant, &digests, digester).await {
+            Ok(units) => return Ok(units.map(|units| (units, digests.orders(group)))),
             Err(error) => systemd.outlast(error, deadline).await?,
         }
     }
@@ -254,6 +260,7 @@ async fn fault_by(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Paths;
     use crate::host::held::tests::{TempPlaces, config};
     use crate::host::orders::{BeatInbox, beat_channel};
 
@@ -263,12 +270,12 @@ mod tests {
     /// The bus is not there, so tasks only wait.
     fn members(places: &TempPlaces) -> (Members, JoinSet<End>, BeatInbox) {
         let (beat, inbox) = beat_channel().unwrap();
-        let paths = Paths::under(&places.state);
+        let digester = Digester::new(Paths::under(&places.state));
         let grant = places.grant_file("db");
         std::fs::create_dir_all(grant.parent().unwrap()).unwrap();
         std::fs::write(grant, "").unwrap();
         let config = Arc::new(config(&["alpha"]));
-        (Members::new(config, Systemd::new(), beat, (*places).clone(), paths), JoinSet::new(), inbox)
+        (Members::new(config, Systemd::new(), beat, (*places).clone(), digester), JoinSet::new(), inbox)
     }
 
     fn told(inbox: &BeatInbox) -> Vec<String> {

@@ -27,6 +27,7 @@ fn targets_want_their_members_and_members_follow_each_other() {
     let expected = [
         "hafailover-group@db.target",
         "hafailover-group@web.target",
+        "hafailover.service",
         "nginx.service",
         "postgresql@15-main.service",
         "srv-www.mount",
@@ -39,6 +40,9 @@ fn targets_want_their_members_and_members_follow_each_other() {
              Wants=srv-www.mount\nAfter=srv-www.mount\nWants=nginx.service\nAfter=nginx.service\n"
         )
     );
+    // So that systemd keeps them loaded.
+    let before = "[Unit]\nBefore=hafailover-group@db.target\nBefore=hafailover-group@web.target\n";
+    assert_eq!(settings(&generated, "hafailover.service").as_deref(), Some(before));
     assert_eq!(
         settings(&generated, "srv-www.mount").as_deref(),
         Some(
@@ -74,7 +78,7 @@ fn what_starts_early_by_default_is_taken_out_of_the_early_boot() {
     for unit in ["f.target", "g.service"] {
         assert!(settings(&generated, unit).is_some_and(|text| !text.contains("DefaultDependencies")), "{unit}");
     }
-    let before_us = generated.files.values().any(|text| text.contains("Before=hafailover"));
+    let before_us = generated.files.values().any(|text| text.contains("Before=hafailover.service"));
     assert!(!before_us, "Before= the daemon deadlocks its stop");
 }
 
@@ -141,7 +145,8 @@ fn every_member_of_whatever_can_be_loaded_is_guarded() {
     }
     let members: usize = config.groups.iter().map(|group| group.members.len()).sum();
     assert!(guarded(&generated, "c.service", "g2"), "what a member triggers");
-    let all = config.groups.len() + members + 1;
+    // And the daemon's own, which guards nothing.
+    let all = config.groups.len() + members + 2;
     assert_eq!(generated.files.len(), all, "and nothing else: {:?}", generated.files.keys());
 }
 
@@ -151,9 +156,11 @@ fn the_host_is_never_cut_off_and_a_shared_unit_needs_both_grants() {
     tree.replace(WEB, "nginx.service", "dbus.service hafailover.service sysinit.target nginx.service");
     tree.replace(DB, "postgresql@15-main.service", "postgresql@15-main.service nginx.service");
     let generated = rendered(&tree);
-    for unit in ["dbus.service", "hafailover.service", "sysinit.target"] {
+    for unit in ["dbus.service", "sysinit.target"] {
         assert_eq!(settings(&generated, unit), None, "{unit}");
     }
+    let own = settings(&generated, "hafailover.service").expect("it keeps targets loaded");
+    assert!(own.lines().all(|line| line == "[Unit]" || line.starts_with("Before=hafailover-group@")), "{own}");
     let words: Vec<&str> = generated.unguarded.iter().map(|(_, word)| word.as_str()).collect();
     assert_eq!(words, ["dbus.service", "hafailover.service", "sysinit.target"]);
     assert!(guarded(&generated, "nginx.service", "web") && guarded(&generated, "nginx.service", "db"));

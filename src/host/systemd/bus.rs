@@ -3,14 +3,14 @@
 //!
 //! Anybody on the system bus may send us a signal, so the sender is compared with the owner of systemd's name.
 
+use super::news::{Exchange, News};
 use super::together::Together;
 use futures_core::Stream;
-use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, broadcast};
 use tokio::time::Instant;
 use zbus::message::Type as MessageType;
 use zbus::{Connection, Message, MessageStream, OwnedObjectPath};
@@ -20,7 +20,7 @@ pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
 pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-const UNITS_PATH: &str = "/org/freedesktop/systemd1/unit";
+const UNITS: &str = "/org/freedesktop/systemd1/unit";
 const DBUS: &str = "org.freedesktop.DBus";
 const DBUS_PATH: &str = "/org/freedesktop/DBus";
 
@@ -33,17 +33,12 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 const RECONNECT_LAST: Duration = Duration::from_secs(2);
 
-/// What happened, for whoever waits. Each is only a hint to look again, but for the two that carry facts.
+/// dbus-daemon refuses what goes beyond 128 questions of one connection that wait for their answers.
+const CALLS_AT_ONCE: usize = 64;
+
+/// What happened, for whoever waits. Each is only a hint to look again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// A property of this watched unit changed.
-    UnitChanged {
-        path: String,
-    },
-    JobRemoved {
-        unit: String,
-        result: String,
-    },
     /// A daemon-reload is over.
     Reloaded,
     /// `shutdown.target` has a job. (logind's PrepareForShutdown comes up to 5 s earlier, when nothing stops yet.)
@@ -92,9 +87,8 @@ pub struct Systemd {
 pub(super) struct Shared {
     link: Mutex<Option<Link>>,
     signals: broadcast::Sender<Signal>,
-    /// Object paths of the units whose changes matter, with the names they were asked for.
-    watched: Mutex<BTreeSet<String>>,
-    /// How they are looked at without a bus.
+    news: Arc<Exchange>,
+    /// How units are looked at without a bus.
     pub(super) together: Together,
     /// Since when there is no connection, where there is none.
     lost: Mutex<Instant>,
@@ -115,6 +109,15 @@ pub(super) struct Link {
     pub(super) connection: Connection,
     /// Unique name of systemd on the bus; changes with a daemon-reexec.
     owner: String,
+    /// Closed when the connection is given up.
+    room: Arc<Semaphore>,
+}
+
+impl Link {
+    /// To be held for as long as an answer is waited for.
+    pub(super) async fn room(&self) -> Result<SemaphorePermit<'_>, BusError> {
+        self.room.acquire().await.map_err(|_| BusError::Unreachable("the connection to the bus was lost".into()))
+    }
 }
 
 impl Default for Systemd {
@@ -126,14 +129,19 @@ impl Default for Systemd {
 impl Systemd {
     pub fn new() -> Systemd {
         let (signals, _) = broadcast::channel(1024);
-        let (link, watched, together) = (Mutex::default(), Mutex::default(), Together::default());
+        let (link, news, together) = (Mutex::default(), Arc::default(), Together::default());
         let (lost, deaf) = (Mutex::new(Instant::now()), Notify::new());
-        Systemd { shared: Arc::new(Shared { link, signals, watched, together, lost, deaf }) }
+        Systemd { shared: Arc::new(Shared { link, signals, news, together, lost, deaf }) }
     }
 
     /// Listen before you call: what happens between call and answer is kept.
     pub fn listen(&self) -> broadcast::Receiver<Signal> {
         self.shared.signals.subscribe()
+    }
+
+    /// News of these units, and whatever may mean such news.
+    pub(super) fn listen_to(&self, units: &[String]) -> News {
+        self.shared.news.listen(units)
     }
 
     pub fn connected(&self) -> bool {
@@ -152,7 +160,8 @@ impl Systemd {
                 self.tell(Signal::Connected);
                 self.pump(&mut stream).await;
                 *self.shared.lost.lock().expect("no holder of this lock panics") = Instant::now();
-                *self.shared.link.lock().expect("no holder of this lock panics") = None;
+                let link = self.shared.link.lock().expect("no holder of this lock panics").take();
+                link.inspect(|link| link.room.close());
                 self.tell(Signal::Disconnected);
             } else if !std::mem::replace(&mut absent, true) {
                 // It was not there to begin with.
@@ -172,7 +181,7 @@ impl Systemd {
         // Only now: before it is pumped, its queue would fill with the answers to the calls above.
         let stream = MessageStream::from(&connection);
         let owner = subscribe(&connection).await?;
-        let link = Link { connection: connection.clone(), owner };
+        let link = Link { connection: connection.clone(), owner, room: Arc::new(Semaphore::new(CALLS_AT_ONCE)) };
         *self.shared.link.lock().expect("no holder of this lock panics") = Some(link);
         Ok(stream)
     }
@@ -204,27 +213,27 @@ impl Systemd {
         let link = self.shared.link.lock().expect("no holder of this lock panics");
         let is_systemd = link.as_ref().is_some_and(|link| link.owner == sender);
         drop(link);
-        if let Some(signal) = is_systemd.then(|| self.news_in(message)).flatten() {
-            self.tell(signal);
+        if is_systemd {
+            self.take_news(message);
         }
     }
 
-    /// What a signal of systemd's means. Most of what a busy host tells is about units that are nobody's here.
-    fn news_in(&self, message: &Message) -> Option<Signal> {
+    /// What a signal of systemd's means. Most of what a busy host tells is about units for which nobody here listens.
+    fn take_news(&self, message: &Message) {
         let header = message.header();
-        match header.member()?.as_str() {
-            "PropertiesChanged" => {
-                let watched = self.shared.watched.lock().expect("no holder of this lock panics");
-                Some(Signal::UnitChanged { path: watched.get(header.path()?.as_str())?.clone() })
-            }
+        match header.member().map(|name| name.as_str()).unwrap_or_default() {
             "JobRemoved" => {
                 type Body = (u32, OwnedObjectPath, String, String);
-                let (_, _, unit, result) = message.body().deserialize::<Body>().ok()?;
-                Some(Signal::JobRemoved { unit, result })
+                if let Ok((_, _, unit, result)) = message.body().deserialize::<Body>() {
+                    self.shared.news.job_removed(&unit, &result);
+                }
             }
-            "Reloading" if message.body().deserialize::<bool>() == Ok(false) => Some(Signal::Reloaded),
-            "JobNew" => Some(Signal::ShutdownQueued),
-            _ => None,
+            "PropertiesChanged" => {
+                header.path().inspect(|path| self.shared.news.unit_changed(path.as_str()));
+            }
+            "Reloading" if message.body().deserialize::<bool>() == Ok(false) => self.tell(Signal::Reloaded),
+            "JobNew" => self.tell(Signal::ShutdownQueued),
+            _ => {}
         }
     }
 
@@ -252,6 +261,7 @@ impl Systemd {
     }
 
     fn tell(&self, signal: Signal) {
+        self.shared.news.everything_changed();
         // An error means that nobody listens, which is nobody's loss.
         let _ = self.shared.signals.send(signal);
     }
@@ -292,12 +302,6 @@ impl Systemd {
         tokio::time::sleep_until(deadline.min(now + ASK_AGAIN)).await;
         Ok(())
     }
-
-    /// From now on changes of these units are signalled, across reconnections; while there is no bus, nothing is.
-    pub fn watch(&self, units: &[UnitState]) {
-        let paths = units.iter().map(|unit| unit.path.clone());
-        self.shared.watched.lock().expect("no holder of this lock panics").extend(paths);
-    }
 }
 
 /// More than a busy host sends in one go, mostly; then it is the bus that keeps the rest.
@@ -331,7 +335,7 @@ fn rules() -> [String; 5] {
         format!("{},arg2='shutdown.target'", manager("JobNew")),
         format!("type='signal',sender='{DBUS}',member='NameOwnerChanged',arg0='{SYSTEMD}'"),
         format!(
-            "type='signal',interface='{PROPERTIES}',member='PropertiesChanged',path_namespace='{UNITS_PATH}',arg0='{UNIT}'"
+            "type='signal',interface='{PROPERTIES}',member='PropertiesChanged',path_namespace='{UNITS}',arg0='{UNIT}'"
         ),
     ]
 }
@@ -342,8 +346,18 @@ async fn add_match(connection: &Connection, rule: &str) -> Result<(), BusError> 
 
 /// An answer of systemd's is an answer; everything else leaves open what was done.
 pub(super) fn sort_error(error: zbus::Error) -> BusError {
-    let open: &[&str] =
-        &["NoReply", "Timeout", "TimedOut", "Disconnected", "ServiceUnknown", "NameHasNoOwner", "NoServer", "IOError"];
+    let open: &[&str] = &[
+        "NoReply",
+        "Timeout",
+        "TimedOut",
+        "Disconnected",
+        "ServiceUnknown",
+        "NameHasNoOwner",
+        "NoServer",
+        "IOError",
+        // Of the bus, which did not pass the question on.
+        "LimitsExceeded",
+    ];
     let (name, text) = match &error {
         zbus::Error::MethodError(name, text, _) => (name.to_string(), text.clone().unwrap_or_default()),
         zbus::Error::FDO(inner) => (
@@ -374,32 +388,39 @@ mod tests {
         assert!(again.elapsed() < CONNECT_PATIENCE / 2, "it was waited for once more");
     }
 
-    #[test]
-    fn of_all_units_those_that_are_watched_are_news_and_the_bus_needs_no_rule_for_each() {
+    #[tokio::test]
+    async fn of_all_units_those_that_are_listened_to_are_news_and_the_bus_needs_no_rule_for_each() {
         let systemd = Systemd::new();
-        let path = |number: u32| format!("{UNITS_PATH}/m{number}_2eservice");
-        let changed = |number: u32| {
-            let signal = Message::signal(path(number), PROPERTIES, "PropertiesChanged");
-            systemd.news_in(&signal.build(&(UNIT,)).unwrap())
+        let mut news = systemd.listen_to(&["m7.service".to_owned()]);
+        let woken = async |news: &News| {
+            let until = Instant::now() + Duration::from_millis(50);
+            news.wait(until).await;
+            Instant::now() < until
         };
-        assert_eq!(changed(7), None);
-        let unit = |number| UnitState {
-            name: String::new(),
-            load: String::new(),
-            active: String::new(),
-            sub: String::new(),
-            path: path(number),
-            job: None,
+        news.read();
+        let changed = |name: &str| {
+            let signal = Message::signal(format!("{UNITS}/{name}"), PROPERTIES, "PropertiesChanged");
+            systemd.take_news(&signal.build(&(UNIT,)).unwrap());
         };
-        systemd.watch(&(0..1000).map(unit).collect::<Vec<_>>());
-        assert_eq!(changed(7), Some(Signal::UnitChanged { path: path(7) }));
-        assert_eq!(changed(1000), None, "a stranger's");
+        changed("m1000_2eservice");
+        assert!(!woken(&news).await, "a stranger's");
+        changed("m7_2eservice");
+        assert!(woken(&news).await);
         assert!(rules().iter().all(|rule| !rule.contains("path='")), "{:?}", rules());
-        let removed = Message::signal(MANAGER_PATH, MANAGER, "JobRemoved");
+        news.read();
         let job = OwnedObjectPath::try_from("/org/freedesktop/systemd1/job/1").unwrap();
-        let removed = removed.build(&(1_u32, job, "any.service", "done")).unwrap();
-        let job = Signal::JobRemoved { unit: "any.service".into(), result: "done".into() };
-        assert_eq!(systemd.news_in(&removed), Some(job), "of whatever unit: the start that waits knows whose");
+        let removed = Message::signal(MANAGER_PATH, MANAGER, "JobRemoved");
+        systemd.take_news(&removed.build(&(1_u32, job, "m7.service", "done")).unwrap());
+        news.read();
+        assert!(news.jobs().contains_key("m7.service"));
+    }
+
+    #[test]
+    fn a_limit_of_the_bus_is_no_answer_of_systemds() {
+        let error = zbus::fdo::Error::LimitsExceeded("pending replies".into());
+        assert!(matches!(sort_error(error.into()), BusError::Unreachable(_)));
+        let error = zbus::fdo::Error::AccessDenied("no".into());
+        assert!(matches!(sort_error(error.into()), BusError::Refused { .. }));
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl Systemd {
         B: serde::Serialize + zbus::DynamicType,
         R: DeserializeOwned + zbus::Type,
     {
+        let _room = link.room().await?;
         let reply = link.connection.call_method(Some(SYSTEMD), path, Some(interface), method, body).await;
         if let Err(zbus::Error::InputOutput(error)) = &reply
             && error.kind() == io::ErrorKind::TimedOut

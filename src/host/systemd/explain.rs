@@ -2,7 +2,8 @@
 //! Nothing is decided on them.
 
 use super::bus::{Systemd, UnitState};
-use super::units::{JobResults, is_up};
+use super::news::JobResults;
+use super::units::is_up;
 use std::time::Duration;
 
 pub(super) fn interface_with_cgroup(unit: &str) -> Option<&'static str> {

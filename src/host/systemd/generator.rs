@@ -1,4 +1,5 @@
-//! What systemd is told of the groups: one drop-in for each group's target, for each member and for what members trigger, as text.
+//! What systemd is told of the groups: one drop-in for each group's target, for each member, for what members trigger, and for the
+//! daemon, as text.
 //! It depends on nothing but the groups' own unit files, and on them only as far as they can be read: a broken
 //! file, or no cluster at all, must not leave a member unguarded. It must not know the daemon, but for the
 //! configuration that one has adopted: that says what targets want and how members follow each other, and guards are for both.
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 /// The name of every drop-in written here.
 pub const DROP_IN: &str = "50-hafailover.conf";
+const DAEMON: &str = "hafailover.service";
 /// Beside the drop-ins: the digest of all of them.
 pub const DIGEST_FILE: &str = "hafailover.digest";
 /// Where the daemon leaves a group's grant. The generator runs on the host itself, so this is never re-rooted.
@@ -97,17 +99,18 @@ pub fn render(paths: &Paths, hostname: &str) -> Generated {
     });
     let leave: Vec<BTreeSet<String>> = leave.chain(groups.iter().map(|_| BTreeSet::new())).collect();
     let all: Vec<Guarded> = adopted.into_iter().chain(groups).collect();
-    let files = drop_ins(&all, &leave);
+    let mut files = drop_ins(&all, &leave);
+    files.extend(kept_loaded(&all));
     Generated { files, digest: lines.join("\n"), files_digest, problems, unguarded }
 }
 
 /// What the digest file says of a group in the form of these members.
 pub fn says(digest: &str, name: &str, members: &[String]) -> Loaded {
     let group = Guarded::of(name, members);
-    let has = |kind| digest.lines().any(|line| line == digest_line(kind, &group));
-    if has(ORDER) {
+    let has = |wanted: String| digest.lines().any(|line| line == wanted);
+    if has(digest_line(ORDER, &group)) {
         Loaded::Ordered
-    } else if has(GUARD) {
+    } else if has(digest_line(GUARD, &group)) {
         Loaded::Guarded
     } else {
         Loaded::Neither
@@ -227,6 +230,16 @@ fn drop_ins(groups: &[Guarded], leave: &[BTreeSet<String>]) -> BTreeMap<PathBuf,
     contents.into_iter().map(|(unit, content)| (Path::new(&format!("{unit}.d")).join(DROP_IN), content)).collect()
 }
 
+/// The daemon's own unit names all targets, which name their members. What an active unit names stays loaded; of an inactive unit that
+/// nobody names systemd forgets all as soon as it has answered, and reads its files anew for each question before a start and
+/// for the start itself. It is the targets' own `After=`, told from the other side.
+fn kept_loaded(groups: &[Guarded]) -> Option<(PathBuf, String)> {
+    let targets: BTreeSet<String> = groups.iter().filter(|group| loadable(group)).map(target).collect();
+    let mut text = format!("{HEADER}[Unit]\n");
+    targets.iter().for_each(|target| line(&mut text, "Before", target));
+    (!targets.is_empty()).then(|| (Path::new(&format!("{DAEMON}.d")).join(DROP_IN), text))
+}
+
 /// The target wants its members and waits for them; a failed member leaves it active, and the daemon watches each.
 fn target_drop_in(group: &Guarded) -> String {
     let mut text = format!("{HEADER}[Unit]\n");
@@ -286,7 +299,7 @@ fn member_drop_in(group: &Guarded, kind: Kind, before: Before<'_>) -> String {
 
 fn push_common(text: &mut String) {
     // Never Before=: the daemon's own stop would wait for a stop that it has to order itself.
-    line(text, "After", "hafailover.service");
+    line(text, "After", DAEMON);
     // Isolating a target (rescue mode) stops the daemon, which hands over: members that went first would look like failures.
     line(text, "IgnoreOnIsolate", "yes");
 }

@@ -7,6 +7,8 @@ use super::generator;
 use crate::config::model::{Config, GroupConfig};
 use crate::config::{self, Paths, unitfile};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tokio::sync::OnceCell;
 
 /// What the generator wrote last, and what it would write now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +17,40 @@ pub struct Digests {
     expected: String,
     /// What of that the files ask for.
     files: Vec<String>,
+}
+
+/// Reads them, once for all who ask before the reading begins: hundreds of groups may be about to start.
+#[derive(Clone, Debug)]
+pub struct Digester {
     paths: Paths,
+    readings: Arc<Readings>,
+}
+
+#[derive(Debug, Default)]
+struct Readings {
+    /// The one that has not begun.
+    next: Mutex<Arc<OnceCell<Arc<Digests>>>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Digester {
+    pub fn new(paths: Paths) -> Digester {
+        Digester { paths, readings: Arc::default() }
+    }
+
+    /// As they are at a moment after this question.
+    pub async fn digests(&self) -> Arc<Digests> {
+        let next = || self.readings.next.lock().expect("no holder of this lock panics");
+        let reading = next().clone();
+        // Who is given up in the middle leaves it to another one.
+        let read = async || {
+            let _turn = self.readings.turn.lock().await;
+            // Who asks from here on gets another one.
+            *next() = Arc::default();
+            Arc::new(digests(self.paths.clone()).await)
+        };
+        reading.get_or_init(read).await.clone()
+    }
 }
 
 impl Digests {
@@ -55,51 +90,53 @@ impl Digests {
 /// Reads the group's files: some dozens of them, so not on a thread that must answer.
 pub async fn digests(paths: Paths) -> Digests {
     let (written, expected, files) = (String::new(), String::new(), Vec::new());
-    let nothing = Digests { written, expected, files, paths: paths.clone() };
+    let nothing = Digests { written, expected, files };
     let read = move || {
         let written = std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned();
         // A host without a name has no configuration either.
         let now = generator::render(&paths, &config::hostname().unwrap_or_default());
-        Digests { written, expected: now.digest, files: now.files_digest, paths }
+        Digests { written, expected: now.digest, files: now.files_digest }
     };
     tokio::task::spawn_blocking(read).await.unwrap_or(nothing)
 }
 
-/// What is wrong with the guards of a group in one form, as one sentence with the remedy.
-pub async fn fault(
+/// The units of a group in one form, target first; or what is wrong with their guards, as one sentence with the remedy.
+pub async fn guarded_units(
     systemd: &Systemd,
     group: &GroupConfig,
     grant: &Path,
     digests: &Digests,
-) -> Result<Option<String>, BusError> {
+    digester: &Digester,
+) -> Result<Result<Vec<UnitState>, String>, BusError> {
     if digest_fault(&digests.written, group).is_some() {
         // A reload empties the generators' directory first and answers nobody until its end: no digest is no fault
         // before that.
         systemd.answer().await?;
-        let now = self::digests(digests.paths.clone()).await;
+        let now = digester.digests().await;
         if let Some(fault) = digest_fault(&now.written, group) {
-            return Ok(Some(fault));
+            return Ok(Err(fault));
         }
     }
     let mut units = vec![group.target()];
     units.extend(group.members.iter().cloned());
-    for state in systemd.list(&units).await? {
-        if let Some(fault) = load_fault(&state) {
-            return Ok(Some(fault));
+    let states = systemd.list(&units).await?;
+    for state in &states {
+        if let Some(fault) = load_fault(state) {
+            return Ok(Err(fault));
         }
         let guarded = match systemd.guarding(&state.path).await? {
             Guarding::Asserts(asserts) => guarded(&asserts, grant),
             Guarding::DropIns(files) => {
-                let (ours, grant) = (drop_in_of(&state.name, &digests.paths), grant.to_owned());
+                let (ours, grant) = (drop_in_of(&state.name, &digester.paths), grant.to_owned());
                 let read = tokio::task::spawn_blocking(move || guarded_by_files(&files, &ours, &grant));
                 read.await.unwrap_or(false)
             }
         };
         if !guarded {
-            return Ok(Some(unguarded(&state.name, grant)));
+            return Ok(Err(unguarded(&state.name, grant)));
         }
     }
-    Ok(None)
+    Ok(Ok(states))
 }
 
 fn digest_fault(written: &str, group: &GroupConfig) -> Option<String> {
@@ -214,6 +251,35 @@ mod tests {
         assert!(!guarded_by_files(&whole, &ours, grant), "what was loaded from there is not known");
         std::fs::write(&ours, guard.replace("web", "db")).unwrap();
         assert!(!guarded_by_files(&files(&[&ours]), &ours, grant));
+    }
+
+    #[tokio::test]
+    async fn files_are_read_once_for_all_who_ask_at_once_and_never_from_before_the_question() {
+        let places = crate::host::held::tests::TempPlaces::new("guard-read-once");
+        let paths = Paths::under(&places.state);
+        let write = |text: &str| {
+            std::fs::create_dir_all(paths.generator_digest.parent().unwrap()).unwrap();
+            std::fs::write(&paths.generator_digest, text).unwrap();
+        };
+        write("one");
+        let digester = Digester::new(paths.clone());
+        let ask = || {
+            tokio::spawn({
+                let digester = digester.clone();
+                async move { digester.digests().await }
+            })
+        };
+        let (first, given_up) = (ask(), ask());
+        let (third, fourth) = (ask(), ask());
+        tokio::task::yield_now().await;
+        given_up.abort();
+        // The first reading has begun.
+        write("two");
+        let late = ask();
+        let [third, fourth, late] = [third.await.unwrap(), fourth.await.unwrap(), late.await.unwrap()];
+        assert!(["one", "two"].contains(&first.await.unwrap().written()));
+        assert!(Arc::ptr_eq(&third, &fourth), "one reading for both");
+        assert_eq!(late.written(), "two", "read after it was asked for");
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! Starting, stopping and looking at a group's units. Level-driven: a signal only says when to look again,
 //! what counts is what systemd says then. `done` of a job is not "active"; a bus error is "unknown".
 
-use super::bus::{BusError, Signal, Systemd, UNIT, UnitState};
+use super::bus::{BusError, Systemd, UNIT, UnitState};
 use super::explain::{describe_down, describe_leftovers, describe_state, interface_with_cgroup, too_slow};
+use super::news::{JobResults, News};
 use super::{cgroup, triggered};
 use crate::cluster::Outcome;
 use crate::config::model::{Config, GroupId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 
 /// A signal that was lost costs no more than this.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const LOOK_AGAIN_LAST: Duration = Duration::from_secs(2);
 
 /// The units of one group.
 #[derive(Clone, Debug)]
@@ -44,13 +44,9 @@ pub enum Started {
     TargetStopped,
 }
 
-/// How jobs ended while an operation waited, by unit.
-pub(super) type JobResults = BTreeMap<String, String>;
-
 /// How far a start has come, across losses of the bus.
 struct Progress {
-    signals: broadcast::Receiver<Signal>,
-    results: JobResults,
+    news: News,
     /// systemd has confirmed the order.
     ordered: bool,
     /// Members that the target did not bring along, ordered one by one.
@@ -95,24 +91,17 @@ impl Units {
         self.names.len() > self.first
     }
 
-    /// Loads the units and asks for their signals.
-    pub async fn watch(&self, systemd: &Systemd) -> Result<Vec<UnitState>, BusError> {
-        let states = systemd.list(&self.names).await?;
-        systemd.watch(&states);
-        Ok(states)
-    }
-
     /// Until when a start that begins now may take.
     pub fn start_deadline(&self) -> Instant {
         Instant::now() + self.timeout_start
     }
 
     /// Starts the target; ends when every member is active, or one will not be. A bus that is away for a while ends nothing.
-    pub async fn start(&self, systemd: &Systemd, deadline: Instant) -> Started {
-        let mut progress =
-            Progress { signals: systemd.listen(), results: JobResults::new(), ordered: false, apart: BTreeSet::new() };
+    /// `before`: the group's units as they are, where it has members.
+    pub async fn start(&self, systemd: &Systemd, before: &[UnitState], deadline: Instant) -> Started {
+        let mut progress = Progress { news: systemd.listen_to(&self.names), ordered: false, apart: BTreeSet::new() };
         loop {
-            let error = match self.try_start(systemd, &mut progress, deadline).await {
+            let error = match self.try_start(systemd, before, &mut progress, deadline).await {
                 Ok(end) => return end,
                 Err(error) => error,
             };
@@ -125,16 +114,21 @@ impl Units {
     async fn try_start(
         &self,
         systemd: &Systemd,
+        before: &[UnitState],
         progress: &mut Progress,
         deadline: Instant,
     ) -> Result<Started, BusError> {
+        let mut patience = Patience(LOOK_AGAIN);
         if !progress.ordered {
-            self.order_start(systemd, progress).await?;
+            self.order_start(systemd, before, progress).await?;
+            progress.news.wait_for_job(self.target(), patience.end(systemd, deadline)).await;
         }
-        let Progress { signals, results, apart, .. } = progress;
+        let Progress { news, apart, .. } = progress;
         loop {
-            note_jobs(signals, results);
+            news.read();
             let states = systemd.list(&self.names).await?;
+            news.follow(&states);
+            let results = news.jobs();
             if self.has_members() && self.stopped_by_hand(systemd, &states[0], results).await? {
                 if systemd.leaving().await? {
                     let reason = "its target was stopped while this host or hafailover goes down";
@@ -157,19 +151,29 @@ impl Units {
                 Verdict::Wait if Instant::now() >= deadline => {
                     return Ok(Started::Ended(Outcome::Failed(too_slow(&states, "active", self.timeout_start))));
                 }
-                Verdict::Wait => wait(signals, results, deadline).await,
+                // Until its job is over, nothing that happens to a member decides.
+                Verdict::Wait if states[0].job.is_some() => {
+                    news.wait_for_job(self.target(), patience.end(systemd, deadline)).await;
+                }
+                Verdict::Wait => wait(news, deadline).await,
             }
         }
     }
 
     /// Ordering once more what was ordered already changes nothing.
-    async fn order_start(&self, systemd: &Systemd, progress: &mut Progress) -> Result<(), BusError> {
-        // A group of addresses has nothing to prepare, and a client waits.
-        if self.has_members() {
-            self.prepare(systemd).await?;
+    async fn order_start(
+        &self,
+        systemd: &Systemd,
+        before: &[UnitState],
+        progress: &mut Progress,
+    ) -> Result<(), BusError> {
+        // An old failure must not be taken for one of this start, nor count against its limit.
+        for state in before.iter().filter(|state| state.active == "failed") {
+            systemd.reset_failed(&state.name).await?;
         }
         // Jobs that ended before tell nothing of this start.
-        note_jobs(&mut progress.signals, &mut JobResults::new());
+        progress.news.read();
+        progress.news.forget_jobs(|_| true);
         systemd.start_unit(self.target()).await?;
         progress.ordered = true;
         Ok(())
@@ -191,14 +195,6 @@ impl Units {
         Ok(checked == Some(0) || met != Some(false))
     }
 
-    /// An old failure must not be taken for one of this start, nor count against its limit.
-    async fn prepare(&self, systemd: &Systemd) -> Result<(), BusError> {
-        for state in self.watch(systemd).await?.iter().filter(|state| state.active == "failed") {
-            systemd.reset_failed(&state.name).await?;
-        }
-        Ok(())
-    }
-
     /// Stops the target and every member; `Done` only when each is inactive and its control group empty.
     pub async fn stop(&self, systemd: &Systemd) -> Outcome {
         let deadline = Instant::now() + self.timeout_stop;
@@ -207,16 +203,16 @@ impl Units {
     }
 
     async fn try_stop(&self, systemd: &Systemd, deadline: Instant) -> Result<Outcome, BusError> {
-        let mut signals = systemd.listen();
-        let mut results = JobResults::new();
-        let states = self.watch(systemd).await?;
+        let mut news = systemd.listen_to(&self.names);
+        let states = systemd.list(&self.names).await?;
         let states = self.with_triggered(systemd, states).await?;
+        news.follow(&states);
         let mut refusals = self.order_stop(systemd, &states).await?;
         loop {
-            note_jobs(&mut signals, &mut results);
+            news.read();
             // systemd 256 and later end the stop of a frozen unit with this result.
-            if results.values().any(|result| result == "frozen") {
-                results.retain(|_, result| result != "frozen");
+            if news.jobs().values().any(|result| result == "frozen") {
+                news.forget_jobs(|result| result == "frozen");
                 refusals = self.order_stop(systemd, &states).await?;
             }
             let states = self.look(systemd).await?;
@@ -231,7 +227,7 @@ impl Units {
                 let refused = refusals.iter().map(|text| format!("; {text}")).collect::<String>();
                 return Ok(Outcome::Unknown(format!("{reason}, after {:?}{refused}", self.timeout_stop)));
             }
-            wait(&mut signals, &mut results, deadline).await;
+            wait(&news, deadline).await;
         }
     }
 
@@ -267,7 +263,7 @@ impl Units {
         if !self.has_members() {
             return Ok(Seen { all_active: true, any_active: false, settling: false });
         }
-        let states = self.watch(systemd).await?;
+        let states = systemd.list(&self.names).await?;
         let (all_active, settling) = (states.iter().all(is_up), is_settling(&states));
         let states = self.with_triggered(systemd, states).await?;
         let any_active = self.not_stopped(systemd, &states).await?.is_some();
@@ -371,30 +367,21 @@ fn judge_start(states: &[UnitState]) -> Verdict {
     }
 }
 
-/// Takes what signals wait, without waiting. Results only explain: whether a job is over, the unit's own state says.
-fn note_jobs(signals: &mut broadcast::Receiver<Signal>, results: &mut JobResults) {
-    loop {
-        match signals.try_recv() {
-            Ok(Signal::JobRemoved { unit, result }) => {
-                results.insert(unit, result);
-            }
-            Ok(_) | Err(TryRecvError::Lagged(_)) => {}
-            Err(_) => return,
-        }
+/// How long a job's end is waited for before a look. It is always told, so while hundreds of jobs are under way few should ask; but
+/// without a bus nobody tells it.
+struct Patience(Duration);
+
+impl Patience {
+    fn end(&mut self, systemd: &Systemd, deadline: Instant) -> Instant {
+        let span = if systemd.connected() { self.0 } else { LOOK_AGAIN };
+        self.0 = (span * 2).min(LOOK_AGAIN_LAST);
+        deadline.min(Instant::now() + span)
     }
 }
 
 /// Until something happened that is worth a look.
-pub(super) async fn wait(signals: &mut broadcast::Receiver<Signal>, results: &mut JobResults, deadline: Instant) {
-    let until = deadline.min(Instant::now() + LOOK_AGAIN);
-    match tokio::time::timeout_at(until, signals.recv()).await {
-        Ok(Ok(Signal::JobRemoved { unit, result })) => {
-            results.insert(unit, result);
-        }
-        // With no sender there is nothing to wait for but time.
-        Ok(Err(RecvError::Closed)) => tokio::time::sleep_until(until).await,
-        _ => {}
-    }
+async fn wait(news: &News, deadline: Instant) {
+    news.wait(deadline.min(Instant::now() + LOOK_AGAIN)).await;
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Watching a group that runs here: a member that stopped for good, a target stopped by hand.
 //! What a shutdown of the host, rescue mode or the daemon's own stop takes along is nobody's fault, and not said here.
 
-use super::bus::{Signal, Systemd, UnitState};
+use super::bus::{Systemd, UnitState};
 use super::explain::{describe_down, ended_well};
 use super::together::PACE;
 use super::units::{Units, is_down};
@@ -10,6 +10,7 @@ use crate::config::model::GroupId;
 use crate::host::orders::{Beat, ToBeat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Signals bring the news; this finds what a lost one would have brought.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -18,34 +19,25 @@ const ASK_WITHOUT_BUS: Duration = PACE.checked_div(2).expect("not by zero");
 
 /// Watches until it is aborted.
 pub async fn watch(systemd: Systemd, units: Units, group: GroupId, beat: Beat) {
-    let mut signals = systemd.listen();
-    let mut paths: BTreeSet<String> = BTreeSet::new();
+    let mut news = systemd.listen_to(units.names());
+    let mut first = true;
     let mut told = BTreeSet::new();
     loop {
+        news.read();
+        news.forget_jobs(|_| true);
         // A bus that does not answer says nothing about members.
         if let Ok(states) = systemd.list_watched(units.names()).await {
-            systemd.watch(&states);
-            if paths.is_empty() && !units.has_members() {
+            if std::mem::take(&mut first) && !units.has_members() {
                 // Its target decides nothing: one that is not up was not stopped by anybody.
                 newly_down(&states, &mut told);
             }
-            paths = states.iter().map(|state| state.path.clone()).collect();
+            news.follow(&states);
             for event in look(&systemd, group, &states, &mut told).await {
                 beat.send(ToBeat::Event(event));
             }
         }
-        let news = async {
-            loop {
-                match signals.recv().await {
-                    Ok(Signal::UnitChanged { path }) if !paths.contains(&path) => {}
-                    Ok(Signal::JobRemoved { unit, .. }) if !units.names().contains(&unit) => {}
-                    _ => break,
-                }
-            }
-        };
         let patience = if systemd.connected() { LOOK_AGAIN } else { ASK_WITHOUT_BUS };
-        // Either way it is time to look.
-        let _ = tokio::time::timeout(patience, news).await;
+        news.wait(Instant::now() + patience).await;
     }
 }
 

@@ -189,7 +189,7 @@ pub(super) fn words(list: &str) -> Vec<String> {
 }
 
 /// The object path that the bus has for a unit, so that what was listed one way can be asked about the other.
-fn path_of(unit: &str) -> String {
+pub(super) fn path_of(unit: &str) -> String {
     let mut path = UNITS.to_owned();
     for (index, byte) in unit.bytes().enumerate() {
         match byte {
