@@ -204,8 +204,15 @@ impl Pair<'_> {
 
     /// Fails if two hosts had the first address at once at any time since the pair was made.
     pub fn never_two_owners(&self) -> Result {
-        let overlap = self.watch.overlap(VIP, self.begun);
-        ensure!(overlap.is_none(), "{}", overlap.unwrap_or_default());
+        self.never_two_owners_of([VIP])
+    }
+
+    /// The same for these addresses.
+    pub fn never_two_owners_of(&self, addresses: impl IntoIterator<Item = Ipv4Addr>) -> Result {
+        for address in addresses {
+            let overlap = self.watch.overlap(address, self.begun);
+            ensure!(overlap.is_none(), "{}", overlap.unwrap_or_default());
+        }
         lock::never_shared()
     }
 

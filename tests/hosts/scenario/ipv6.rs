@@ -1,6 +1,5 @@
-//! IPv6 addresses, and many addresses of either kind.
+//! IPv6 addresses.
 
-use crate::bare::Bare;
 use crate::client::{Client, Responder};
 use crate::ensure;
 use crate::figures::{Figures, Sample, ms};
@@ -8,18 +7,12 @@ use crate::host::{Host, change};
 use crate::pair::{Lab, Pair, SETTLE};
 use crate::scenario::power::Phase;
 use crate::settings::{Group, Settings};
-use crate::sys::{INSTRUMENT, Result, become_realtime, inside, run, wait_for};
+use crate::sys::{Result, run, wait_for};
 use crate::wires::{CLIENT, HB0, HB1, SERVICE};
-use hafailover::config::model::VirtualAddress;
-use hafailover::host::address::Netlink;
-use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 /// Changes as the journal numbers them.
-const NODE_LATE: u16 = 2;
-const STARTING: u16 = 60;
-const RUNNING: u16 = 61;
 const REPAIRED: u16 = 69;
 const RETURNED: u16 = 79;
 const BLOCKED: u16 = 82;
@@ -35,7 +28,7 @@ fn own_address(namespace: &str, number: u8) -> Result {
     run("ip", &["-n", namespace, "addr", "replace", &address, "dev", SERVICE, "nodad"]).map(drop)
 }
 
-fn switch_on(pair: &mut Pair, name: &str) -> Result {
+pub(super) fn switch_on(pair: &mut Pair, name: &str) -> Result {
     let host = pair.host_mut(name);
     host.switch_on()?;
     own_address(&host.seat.namespace(), host.seat.number)?;
@@ -43,7 +36,7 @@ fn switch_on(pair: &mut Pair, name: &str) -> Result {
 }
 
 /// Two hosts with IPv6, at rest.
-fn pair_with_ipv6(lab: &Lab, settings: Settings) -> Result<Pair<'_>> {
+pub(super) fn pair_with_ipv6(lab: &Lab, settings: Settings) -> Result<Pair<'_>> {
     own_address(CLIENT, 1)?;
     let mut pair = lab.pair_off(settings)?;
     for name in ["alpha", "beta"] {
@@ -177,116 +170,4 @@ fn flushed_is_no_deletion(pair: &mut Pair) -> Result<f64> {
     switch_on(pair, peer)?;
     pair.settled()?;
     Ok(back)
-}
-
-/// Addresses of each kind.
-const EACH: u16 = 500;
-/// At most this many times the bare cost.
-const FACTOR: f64 = 2.0;
-const RUNS: usize = 5;
-
-fn many(net: u8) -> Vec<VirtualAddress> {
-    let address = |address: IpAddr, prefix| {
-        let interface = Some(SERVICE.to_owned());
-        VirtualAddress { address, prefix, interface, label: None, broadcast: None }
-    };
-    let ipv6 = |n| Ipv6Addr::new(0x2001, 0xdb8, u16::from(net), 0, 0, 0, 0, n + 1);
-    let ipv4 = |n: u16| Ipv4Addr::new(10, net, (n / 250) as u8, (n % 250) as u8 + 1);
-    // IPv4 last: when the client has heard of the last one, it has heard of all.
-    let all = (0..EACH).map(|n| address(ipv6(n).into(), 64));
-    all.chain((0..EACH).map(|n| address(ipv4(n).into(), 16))).collect()
-}
-
-pub fn row38_mass_addresses(lab: &Lab) -> Result<String> {
-    let mut settings = Settings::new(100, 300);
-    let all = many(7);
-    let given = all.iter().map(|it| format!("{}/{} dev {SERVICE}", it.address, it.prefix));
-    settings.groups[0].addresses.extend(given);
-    let mut pair = pair_with_ipv6(lab, settings)?;
-    let ipv4: HashSet<Ipv4Addr> = all
-        .iter()
-        .filter_map(|it| match it.address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        })
-        .collect();
-    let mut bare_costs = Vec::new();
-    let figures = Figures::gather(&lab.sentinels, "ms", RUNS, || {
-        let owner = pair.settled()?;
-        let heir = pair.other(&owner).name();
-        let from = Instant::now();
-        bare_costs.push(bare_cost(pair.host(heir))?);
-        std::thread::sleep(Duration::from_secs(1));
-        let cut = pair.host_mut(&owner).lose_power()?;
-        let done = announced(&pair, &ipv4, cut)?;
-        let to = Instant::now();
-        std::thread::sleep(pair.settings.deadtime);
-        let heir = pair.host(heir);
-        let begun = entry(heir, STARTING, cut)?;
-        entry(heir, RUNNING, cut)?;
-        switch_on(&mut pair, &owner)?;
-        pair.settled()?;
-        Ok(Sample { value: ms(done.saturating_duration_since(begun)), from, to })
-    })?;
-    bare_costs.sort_by(f64::total_cmp);
-    let bare = bare_costs[bare_costs.len() / 2];
-    let moved = moved_without_a_late_heartbeat(&pair)?;
-    pair.never_two_owners()?;
-    let ratio = figures.median() / bare;
-    let text = format!(
-        "{EACH} + {EACH} addresses: bare {bare:.1} ms, from the start to the last announcement {figures}: {ratio:.2} \
-         times; a move in {moved:.0} ms, no heartbeat late"
-    );
-    ensure!(ratio <= FACTOR, "{text}; bound: {FACTOR}");
-    Ok(text)
-}
-
-/// The same requests and frames for as many other addresses, by a realtime thread in the host's network.
-fn bare_cost(host: &Host) -> Result<f64> {
-    inside(&host.seat.namespace(), || {
-        become_realtime(INSTRUMENT)?;
-        let netlink = Netlink::open()?;
-        let bare = Bare::new(netlink.interface(SERVICE).ok_or(std::io::ErrorKind::NotFound)?);
-        let all = many(8);
-        let begun = Instant::now();
-        all.iter().for_each(|address| bare.add(address));
-        all.iter().for_each(|address| bare.announce(address));
-        let cost = begun.elapsed();
-        // The first one is the network's primary, which would take the others along.
-        all.iter().rev().for_each(|address| bare.remove(address));
-        Ok(ms(cost))
-    })
-}
-
-/// When the client had heard the first announcement of the last of them.
-fn announced(pair: &Pair, addresses: &HashSet<Ipv4Addr>, since: Instant) -> Result<Instant> {
-    wait_for("all announcements", SETTLE, || {
-        let mut open = addresses.clone();
-        let arps = pair.watch.arps();
-        let mut news = arps.iter().filter(|arp| arp.at >= since && arp.sender == arp.target);
-        news.find(|arp| open.remove(&arp.sender) && open.is_empty()).map(|arp| arp.at)
-    })
-}
-
-fn entry(host: &Host, number: u16, since: Instant) -> Result<Instant> {
-    let said = host.said(&[&change(number), "HAFAILOVER_GROUP=web"], since)?;
-    let first = said.first().ok_or_else(|| format!("{} reports no change {number}", host.name()))?;
-    Ok(crate::scenario::moves::sent(first).unwrap_or(first.at))
-}
-
-/// While one host changes a thousand addresses, the other must not miss its heartbeats: that is told as late.
-fn moved_without_a_late_heartbeat(pair: &Pair) -> Result<f64> {
-    let owner = pair.settled()?;
-    let heir = pair.other(&owner);
-    // A word about what was before is over by then.
-    std::thread::sleep(Duration::from_secs(1));
-    let begun = Instant::now();
-    pair.host(&owner).run(&["hafailoverctl", "move", "web", heir.name()])?;
-    ensure!(pair.settled()? == heir.name(), "the group did not move to {}", heir.name());
-    let took = ms(begun.elapsed());
-    for host in &pair.hosts {
-        let said = host.said(&[&change(NODE_LATE)], begun)?;
-        ensure!(said.is_empty(), "{} missed heartbeats during the move: {said:?}", host.name());
-    }
-    Ok(took)
 }

@@ -12,6 +12,7 @@ mod interfaces;
 mod ipv6;
 mod lastresort;
 mod links;
+mod mass;
 mod mistakes;
 mod moves;
 mod nobus;
@@ -84,7 +85,8 @@ pub fn rows() -> Vec<Row> {
         nobus::row41_foreign_events,
         control::row37_polkit,
         ipv6::row33_ipv6_addresses,
-        ipv6::row38_mass_addresses,
+        mass::row38_mass_addresses,
+        mass::row38_many_groups,
         words::row36_standby_and_takeover,
         words::row36_maintenance,
         rollout::row35_rollout,

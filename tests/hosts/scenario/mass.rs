@@ -1,0 +1,244 @@
+//! Many addresses in one group, and many groups, beside what the same work costs without us.
+
+use crate::bare::Bare;
+use crate::ensure;
+use crate::figures::{Figures, Sample, ms};
+use crate::host::{Host, change};
+use crate::pair::{Lab, Pair, SETTLE};
+use crate::scenario::ipv6::{pair_with_ipv6, switch_on};
+use crate::settings::{Group, Settings};
+use crate::starter::Starter;
+use crate::sys::{INSTRUMENT, Result, become_realtime, inside, wait_for};
+use crate::wires::SERVICE;
+use hafailover::config::model::VirtualAddress;
+use hafailover::host::address::Netlink;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+/// Changes as the journal numbers them.
+const NODE_LATE: u16 = 2;
+const STARTING: u16 = 60;
+const RUNNING: u16 = 61;
+
+/// Addresses of each kind.
+const EACH: u16 = 500;
+/// At most this many times the bare cost.
+const FACTOR: f64 = 2.0;
+const RUNS: usize = 3;
+
+fn service_address(address: IpAddr, prefix: u8) -> VirtualAddress {
+    VirtualAddress { address, prefix, interface: Some(SERVICE.to_owned()), label: None, broadcast: None }
+}
+
+fn many(net: u8) -> Vec<VirtualAddress> {
+    let address = service_address;
+    let ipv6 = |n| Ipv6Addr::new(0x2001, 0xdb8, u16::from(net), 0, 0, 0, 0, n + 1);
+    let ipv4 = |n: u16| Ipv4Addr::new(10, net, (n / 250) as u8, (n % 250) as u8 + 1);
+    // IPv4 last: when the client has heard of the last one, it has heard of all.
+    let all = (0..EACH).map(|n| address(ipv6(n).into(), 64));
+    all.chain((0..EACH).map(|n| address(ipv4(n).into(), 16))).collect()
+}
+
+pub fn row38_mass_addresses(lab: &Lab) -> Result<String> {
+    let mut settings = Settings::new(100, 300);
+    let all = many(7);
+    let given = all.iter().map(|it| format!("{}/{} dev {SERVICE}", it.address, it.prefix));
+    settings.groups[0].addresses.extend(given);
+    let mut pair = pair_with_ipv6(lab, settings)?;
+    let ipv4: HashSet<Ipv4Addr> = all
+        .iter()
+        .filter_map(|it| match it.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+        .collect();
+    let mut bare_costs = Vec::new();
+    let figures = Figures::gather(&lab.sentinels, "ms", RUNS, || {
+        let owner = pair.settled()?;
+        let heir = pair.other(&owner).name();
+        let from = Instant::now();
+        bare_costs.push(bare_cost(pair.host(heir))?);
+        std::thread::sleep(Duration::from_secs(1));
+        let cut = pair.host_mut(&owner).lose_power()?;
+        let done = announced(&pair, &ipv4, cut)?;
+        let to = Instant::now();
+        std::thread::sleep(pair.settings.deadtime);
+        let heir = pair.host(heir);
+        let begun = entry(heir, STARTING, cut)?;
+        entry(heir, RUNNING, cut)?;
+        switch_on(&mut pair, &owner)?;
+        pair.settled()?;
+        Ok(Sample { value: ms(done.saturating_duration_since(begun)), from, to })
+    })?;
+    let bare = median(bare_costs);
+    let moved = moved_without_a_late_heartbeat(&pair)?;
+    pair.never_two_owners()?;
+    let ratio = figures.median() / bare;
+    let text = format!(
+        "{EACH} + {EACH} addresses: bare {bare:.1} ms, from the start to the last announcement {figures}: {ratio:.2} \
+         times; a move in {moved:.0} ms, no heartbeat late"
+    );
+    ensure!(ratio <= FACTOR, "{text}; bound: {FACTOR}");
+    Ok(text)
+}
+
+/// The same requests and frames for as many other addresses, by a realtime thread in the host's network.
+fn bare_cost(host: &Host) -> Result<f64> {
+    inside(&host.seat.namespace(), || {
+        become_realtime(INSTRUMENT)?;
+        let netlink = Netlink::open()?;
+        let bare = Bare::new(netlink.interface(SERVICE).ok_or(std::io::ErrorKind::NotFound)?);
+        let all = many(8);
+        let begun = Instant::now();
+        all.iter().for_each(|address| bare.add(address));
+        all.iter().for_each(|address| bare.announce(address));
+        let cost = begun.elapsed();
+        // The first one is the network's primary, which would take the others along.
+        all.iter().rev().for_each(|address| bare.remove(address));
+        Ok(ms(cost))
+    })
+}
+
+/// When the client had heard the first announcement of the last of them.
+fn announced(pair: &Pair, addresses: &HashSet<Ipv4Addr>, since: Instant) -> Result<Instant> {
+    wait_for("all announcements", SETTLE, || {
+        // Who looks takes time from those who are looked at.
+        std::thread::sleep(Duration::from_millis(100));
+        let mut open = addresses.clone();
+        let arps = pair.watch.arps();
+        let mut news = arps.iter().filter(|arp| arp.at >= since && arp.sender == arp.target);
+        news.find(|arp| open.remove(&arp.sender) && open.is_empty()).map(|arp| arp.at)
+    })
+}
+
+fn entry(host: &Host, number: u16, since: Instant) -> Result<Instant> {
+    let said = host.said(&[&change(number), "HAFAILOVER_GROUP=web"], since)?;
+    let first = said.first().ok_or_else(|| format!("{} reports no change {number}", host.name()))?;
+    Ok(crate::scenario::moves::sent(first).unwrap_or(first.at))
+}
+
+/// While one host changes a thousand addresses, the other must not miss its heartbeats: that is told as late.
+fn moved_without_a_late_heartbeat(pair: &Pair) -> Result<f64> {
+    let owner = pair.settled()?;
+    let heir = pair.other(&owner);
+    // A word about what was before is over by then.
+    std::thread::sleep(Duration::from_secs(1));
+    let begun = Instant::now();
+    pair.host(&owner).run(&["hafailoverctl", "move", "web", heir.name()])?;
+    ensure!(pair.settled()? == heir.name(), "the group did not move to {}", heir.name());
+    let took = ms(begun.elapsed());
+    for host in &pair.hosts {
+        let said = host.said(&[&change(NODE_LATE)], begun)?;
+        ensure!(said.is_empty(), "{} missed heartbeats during the move: {said:?}", host.name());
+    }
+    Ok(took)
+}
+
+/// Groups of one address and one member each.
+const GROUPS: u8 = 200;
+const MEMBER: &str =
+    "[Unit]\nDescription=Is active\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
+fn groups() -> Vec<Group> {
+    let forever = |text: String| -> &'static str { text.leak() };
+    let group = |number| Group {
+        name: forever(format!("g{number}")),
+        addresses: vec![format!("{}/16 dev {SERVICE}", own(number))],
+        start: vec![forever(format!("many@g{number}.service"))],
+        more: Vec::new(),
+    };
+    (1..=GROUPS).map(group).collect()
+}
+
+fn own(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 9, 0, number)
+}
+
+pub fn row38_many_groups(lab: &Lab) -> Result<String> {
+    let mut settings = Settings::new(100, 300);
+    settings.groups = groups();
+    let mut pair = lab.pair_off(settings)?;
+    for host in &pair.hosts {
+        host.write("etc/systemd/system/many@.service", MEMBER)?;
+        beside_ours(host, &pair.settings)?;
+    }
+    pair.switch_both_on()?;
+    let addresses: HashSet<Ipv4Addr> = (1..=GROUPS).map(own).collect();
+    let mut bare_costs = Vec::new();
+    let figures = Figures::gather(&lab.sentinels, "ms", RUNS, || {
+        let owner = pair.settled()?;
+        let heir = pair.other(&owner).name();
+        bare_costs.push(bare_groups(pair.host(heir))?);
+        std::thread::sleep(Duration::from_secs(1));
+        let from = Instant::now();
+        let cut = pair.host_mut(&owner).lose_power()?;
+        let done = announced(&pair, &addresses, cut)?;
+        let to = Instant::now();
+        pair.settled()?;
+        let begun = first_start(pair.host(heir), cut)?;
+        pair.return_of(&owner)?;
+        Ok(Sample { value: ms(done.saturating_duration_since(begun)), from, to })
+    })?;
+    let bare = median(bare_costs);
+    pair.never_two_owners_of(addresses)?;
+    let ratio = figures.median() / bare;
+    let text = format!(
+        "{GROUPS} groups of an address and a member: bare {bare:.1} ms, from the first start to the last announcement {figures}: \
+         {ratio:.2} times"
+    );
+    ensure!(ratio <= FACTOR, "{text}; bound: {FACTOR}");
+    Ok(text)
+}
+
+/// What our groups are to systemd, under other names: templates, and drop-ins of the administrator and of the generator.
+fn beside_ours(host: &Host, settings: &Settings) -> Result {
+    let write = |unit: &str, text: &str| host.write(&format!("etc/systemd/system/{unit}"), text);
+    write("bare@.target", "[Unit]\nDescription=Beside ours, %i\nAfter=hafailover.service\nIgnoreOnIsolate=yes\n")?;
+    let guard = "[Unit]\nAssertPathExists=/etc/hafailover/authkeys\nAfter=hafailover.service\n";
+    for (number, group) in (1..).zip(&settings.groups) {
+        let (target, member) = (format!("bare@{number}.target"), format!("many@bare{number}.service"));
+        write(&format!("{target}.d/lab.conf"), &group.text())?;
+        write(&format!("{target}.d/50-bare.conf"), &format!("{guard}Wants={member}\nAfter={member}\n"))?;
+        write(&format!("{member}.d/50-bare.conf"), &format!("{guard}PartOf={target}\n"))?;
+    }
+    Ok(())
+}
+
+/// As many addresses, targets, members and announcements, on the same host. Afterwards nothing is left of them.
+fn bare_groups(host: &Host) -> Result<f64> {
+    let addresses: Vec<_> = (1..=GROUPS).map(|n| service_address(Ipv4Addr::new(10, 10, 0, n).into(), 16)).collect();
+    let units: Vec<String> = (1..=GROUPS).map(|number| format!("bare@{number}.target")).collect();
+    let mut starter = Starter::of(host)?;
+    let bare = inside(&host.seat.namespace(), || {
+        let netlink = Netlink::open()?;
+        Ok(Bare::new(netlink.interface(SERVICE).ok_or(std::io::ErrorKind::NotFound)?))
+    })?;
+    let begun = Instant::now();
+    addresses.iter().for_each(|address| bare.add(address));
+    starter.start(&units)?;
+    addresses.iter().for_each(|address| bare.announce(address));
+    let cost = begun.elapsed();
+    addresses.iter().rev().for_each(|address| bare.remove(address));
+    host.run(&["systemctl", "stop", "bare@*.target", "many@bare*.service"])?;
+    Ok(ms(cost))
+}
+
+/// When the first of all groups was taken, provided that each was, and runs.
+fn first_start(host: &Host, since: Instant) -> Result<Instant> {
+    let told = |number| -> Result<Vec<_>> {
+        let said = host.said(&[&change(number)], since)?;
+        let groups: HashSet<_> = said.iter().filter_map(|entry| entry.field("HAFAILOVER_GROUP")).collect();
+        let (name, count) = (host.name(), groups.len());
+        ensure!(count == usize::from(GROUPS) && said.len() == count, "{name}: change {number} of {count} groups");
+        Ok(said)
+    };
+    told(RUNNING)?;
+    let starts = told(STARTING)?;
+    let first = starts.iter().map(|entry| crate::scenario::moves::sent(entry).unwrap_or(entry.at)).min();
+    first.ok_or_else(|| "no start".into())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
