@@ -25,7 +25,7 @@ TEST_FLAGS = --lib --bins $(foreach test,$(TESTS),--test $(test))
 # A root shell from plain `su` has no sbin, where bridge and nft are.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: all build man man-without-pandoc install demo quick check check-full sim mutations fuzz hosts recordings shell needs needs-of-checks needs-of-fuzz clean
+.PHONY: all build man man-without-pandoc install demo quick check check-full sim mutations fuzz hosts recordings shell needs needs-of-checks needs-of-fuzz needs-of-full clean
 
 all: build man
 
@@ -90,7 +90,7 @@ check: needs-of-checks quick
 	HAFAILOVER_SIM_SEEDS=5000 $(CARGO) test --release --locked --test sim -- --nocapture
 	$(CARGO) test --locked --test hosts
 
-check-full: needs-of-checks needs-of-fuzz quick
+check-full: needs-of-checks needs-of-full quick
 	$(CARGO) test --locked $(TEST_FLAGS)
 	HAFAILOVER_SIM_SEEDS=200000 $(CARGO) test --release --locked --test sim -- --nocapture
 	tests/mutations/run.sh
@@ -122,6 +122,9 @@ needs:
 
 needs-of-fuzz:
 	@packaging/lab/needs.sh fuzz
+
+needs-of-full:
+	@packaging/lab/needs.sh full
 
 needs-of-checks:
 	@packaging/lab/needs.sh checks

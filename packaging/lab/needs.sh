@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what the lab and the build lack on a Debian 12 or 13. Says what it cannot do itself. Quiet where all is there.
 #
-#   packaging/lab/needs.sh [checks|fuzz]     with `checks`, also what the format and the lints take; with `fuzz`, what the fuzzer does
+#   packaging/lab/needs.sh [checks|fuzz|full]     with `checks`, also what the other tests, the format and the lints take; with
+#                                                 `fuzz`, what the fuzzer does; with `full`, what the long counts do beside that
 set -eu
 
 # A root shell from plain `su` has no sbin, where bridge and nft are. The Makefile does the same for the tests.
@@ -22,9 +23,26 @@ dbus-daemon dbus-daemon
 gcc gcc
 make make
 "
+case ${1:-} in
+checks)
+    needed="$needed
+chrt util-linux
+script bsdutils
+systemd-analyze systemd
+busctl systemd"
+    ;;
 # libFuzzer comes as C++ in its crate.
-[ "${1:-}" != fuzz ] || needed="$needed
+fuzz)
+    needed="$needed
 g++ g++"
+    ;;
+# Mutations are patches.
+full)
+    needed="$needed
+g++ g++
+patch patch"
+    ;;
+esac
 
 lacking=
 while read -r command package; do
