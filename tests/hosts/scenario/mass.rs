@@ -25,7 +25,7 @@ const RUNNING: u16 = 61;
 const EACH: u16 = 500;
 /// At most this many times the bare cost.
 const FACTOR: f64 = 2.0;
-const RUNS: usize = 3;
+const RUNS: usize = 5;
 
 fn service_address(address: IpAddr, prefix: u8) -> VirtualAddress {
     VirtualAddress { address, prefix, interface: Some(SERVICE.to_owned()), label: None, broadcast: None }
@@ -137,6 +137,7 @@ fn moved_without_a_late_heartbeat(pair: &Pair) -> Result<f64> {
 
 /// Groups of one address and one member each.
 const GROUPS: u8 = 200;
+const TAKEOVERS: usize = 3;
 const MEMBER: &str =
     "[Unit]\nDescription=Is active\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
 fn groups() -> Vec<Group> {
@@ -165,7 +166,7 @@ pub fn row38_many_groups(lab: &Lab) -> Result<String> {
     pair.switch_both_on()?;
     let addresses: HashSet<Ipv4Addr> = (1..=GROUPS).map(own).collect();
     let mut bare_costs = Vec::new();
-    let figures = Figures::gather(&lab.sentinels, "ms", RUNS, || {
+    let figures = Figures::gather(&lab.sentinels, "ms", TAKEOVERS, || {
         let owner = pair.settled()?;
         let heir = pair.other(&owner).name();
         bare_costs.push(bare_groups(pair.host(heir))?);
