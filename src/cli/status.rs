@@ -114,68 +114,28 @@ fn columns(first: &str, rest: &[&str], rows: impl Iterator<Item = Vec<String>>) 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::cluster::status::{LinkCounters, SCHEMA};
+    use crate::cluster::status::LinkCounters;
 
+    /// Web runs on beta, which has another configuration, and one link is dead.
     pub(crate) fn status() -> Status {
-        let node = |name: &str, me, state: &str, heard_ms_ago, configuration_agrees| NodeStatus {
-            name: name.into(),
-            me,
-            state: state.into(),
-            heard_ms_ago,
-            configuration_agrees,
-            standby: false,
-        };
-        let group = GroupStatus {
-            name: "web".into(),
-            owner: Some("beta".into()),
-            epoch: 7,
-            state: "inactive".into(),
-            why: "runs on beta, its preferred node".into(),
-            reasons: vec![],
-            addresses: vec!["10.0.0.77/24".into()],
-            members: vec!["nginx.service".into()],
-            banned: None,
-            stopped_by_operator: false,
-            parked: false,
-        };
-        let heard = LinkPeerStatus {
-            node: "beta".into(),
-            heard: true,
-            heard_ms_ago: Some(12.4),
-            received: 900,
-            duplicates: 0,
-            lost: 3,
-            strangers: 1,
-        };
-        let link = |name: &str, usable, peers| LinkStatus {
-            name: name.into(),
-            interface: "eth7".into(),
-            usable,
-            peers,
-            counters: LinkCounters { sent: 901, dropped_key: 2, dropped_garbage: 1, ..LinkCounters::default() },
-            kind: "ucast".into(),
-            port: 694,
-            fault: None,
-            send_error: None,
-            advice: vec![],
-        };
-        let silent = LinkPeerStatus { heard: false, heard_ms_ago: None, lost: 0, ..heard.clone() };
-        Status {
-            schema: SCHEMA,
-            cluster: "shop".into(),
-            node: "alpha".into(),
-            version: "0.1.0".into(),
-            state: "joined".into(),
-            nodes: vec![
-                node("alpha", true, "alive", None, None),
-                node("beta", false, "late", Some(61_000.0), Some(false)),
-            ],
-            links: vec![link("hb0", true, vec![heard]), link("hb1", false, vec![silent])],
-            groups: vec![group],
-            maintenance: false,
-            rollout: vec![],
-            attention: vec!["beta has another configuration".into()],
-        }
+        let mut status = crate::dbus::news::tests::status();
+        let beta = &mut status.nodes[1];
+        (beta.state, beta.heard_ms_ago, beta.configuration_agrees) = ("late".into(), Some(61_000.0), Some(false));
+        let group = &mut status.groups[0];
+        (group.owner, group.state) = (Some("beta".into()), "inactive".into());
+        group.why = "runs on beta, its preferred node".into();
+        let link = &mut status.links[0];
+        link.name = "hb0".into();
+        link.counters = LinkCounters { sent: 901, dropped_key: 2, dropped_garbage: 1, ..LinkCounters::default() };
+        let peer = &mut link.peers[0];
+        (peer.heard_ms_ago, peer.received, peer.lost) = (Some(12.4), 900, 3);
+        let mut dead = link.clone();
+        (dead.name, dead.usable) = ("hb1".into(), false);
+        let peer = &mut dead.peers[0];
+        (peer.heard, peer.heard_ms_ago, peer.lost) = (false, None, 0);
+        status.links.push(dead);
+        status.attention.push("beta has another configuration".into());
+        status
     }
 
     #[test]

@@ -87,65 +87,10 @@ fn changes(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::cluster::status::{GroupStatus, LinkCounters, LinkPeerStatus, NodeStatus, SCHEMA};
 
-    /// Two nodes, one link, one group on alpha, and nothing wrong.
+    /// Two nodes, one link, one group on alpha, and nothing wrong. What a client sees of it is tested elsewhere.
     pub(crate) fn status() -> Status {
-        let node = |name: &str, me| NodeStatus {
-            name: name.into(),
-            me,
-            state: "alive".into(),
-            heard_ms_ago: None,
-            configuration_agrees: (!me).then_some(true),
-            standby: false,
-        };
-        let peer = LinkPeerStatus {
-            node: "beta".into(),
-            heard: true,
-            heard_ms_ago: Some(1.0),
-            received: 1,
-            duplicates: 0,
-            lost: 0,
-            strangers: 0,
-        };
-        let link = LinkStatus {
-            name: "hb0".into(),
-            interface: "eth7".into(),
-            usable: true,
-            peers: vec![peer],
-            counters: LinkCounters::default(),
-            kind: "ucast".into(),
-            port: 694,
-            fault: None,
-            send_error: None,
-            advice: vec![],
-        };
-        let group = GroupStatus {
-            name: "web".into(),
-            owner: Some("alpha".into()),
-            epoch: 7,
-            state: "running".into(),
-            why: "alpha owns it".into(),
-            reasons: vec![],
-            addresses: vec!["10.0.0.77/24 dev eth0".into()],
-            members: vec!["nginx.service".into()],
-            banned: None,
-            stopped_by_operator: false,
-            parked: false,
-        };
-        Status {
-            schema: SCHEMA,
-            cluster: "shop".into(),
-            node: "alpha".into(),
-            version: "0.1.0".into(),
-            state: "joined".into(),
-            nodes: vec![node("alpha", true), node("beta", false)],
-            links: vec![link],
-            groups: vec![group],
-            attention: vec![],
-            rollout: vec![],
-            maintenance: false,
-        }
+        serde_json::from_str(include_str!("../../tests/bus/status.json")).expect("it is one")
     }
 
     #[test]
@@ -168,7 +113,7 @@ pub(crate) mod tests {
         let word = str::to_owned;
         let expected = [
             News::NodeState { node: word("beta"), state: word("lost"), before: word("alive") },
-            News::LinkState { link: word("hb0"), state: word("silent"), before: word("usable") },
+            News::LinkState { link: word("hb-0"), state: word("silent"), before: word("usable") },
             News::GroupOwner { group: word("web"), owner: word(""), before: word("alpha") },
             News::GroupState { group: word("web"), state: word("stopped"), before: word("running") },
             News::Alarm(word("node beta is not heard")),

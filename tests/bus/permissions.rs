@@ -210,7 +210,7 @@ async fn whatever_is_not_reading_is_refused_to_others() {
     for method in methods {
         let mut call = Command::new("busctl");
         call.arg("--allow-interactive-authorization=no");
-        call.args([&format!("--address={}", bus.address), "call", "org.hafailover1", "/org/hafailover1"]);
+        call.args([&format!("--address={}", bus.address()), "call", "org.hafailover1", "/org/hafailover1"]);
         call.args(["org.hafailover1.Manager", method]).args(arguments(method)).stdin(Stdio::null());
         let (code, out, err) = seen(&run(as_nobody(call)).await);
         if ["Status", "Why"].contains(&method) {
@@ -236,7 +236,7 @@ async fn on_a_terminal_polkits_own_agent_asks_for_passwords_and_goes_again() {
         let mut command = Command::new("script");
         let line = format!("sh -c 'echo pid $$; exec hafailoverctl {words}'");
         command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("PATH", bus.path());
-        command.env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address).stdin(Stdio::null());
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", bus.address()).stdin(Stdio::null());
         let (code, said, _) = seen(&run(as_nobody(command)).await);
         let pid = said.lines().find_map(|line| line.trim().strip_prefix("pid ")).expect("it says so").to_owned();
         let log = std::fs::read_to_string(format!("/tmp/agent-of-{pid}"));

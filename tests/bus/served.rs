@@ -1,15 +1,15 @@
-//! A bus of the test's own, and a daemon on it whose status the test writes. It must not know what is tested with it.
+//! A bus, and a daemon on it whose status the test writes. It must not know what is tested with it.
 
-use hafailover::cluster::status::{GroupStatus, LinkCounters, LinkPeerStatus, LinkStatus, NodeStatus, SCHEMA, Status};
+use crate::daemon::BusDaemon;
+use hafailover::cluster::status::{GroupStatus, Status};
 use hafailover::cluster::{Answer, Command as Order};
 use hafailover::config::model::{Config, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing};
 use hafailover::config::model::{Failback, GroupConfig, GroupTag};
 use hafailover::dbus::{Desk, Served, serve_on};
 use hafailover::host::questions::Question;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,8 +38,7 @@ const OPEN: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus 
 
 /// Ends with the test.
 pub struct Bus {
-    daemon: Child,
-    pub address: String,
+    daemon: BusDaemon,
     directory: PathBuf,
 }
 
@@ -54,20 +53,16 @@ impl Bus {
         std::fs::copy(env!("CARGO_BIN_EXE_hafailoverctl"), directory.join("hafailoverctl")).expect("it was built");
         let file = directory.join("bus.conf");
         std::fs::write(&file, OPEN).expect("it is ours");
-        let mut daemon = Command::new("dbus-daemon")
-            .arg(format!("--config-file={}", file.display()))
-            .args(["--nofork", "--nopidfile", "--print-address=1"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("dbus-daemon is installed (its own Debian package)");
-        let mut address = String::new();
-        let out = daemon.stdout.take().expect("its output is a pipe");
-        BufReader::new(out).read_line(&mut address).expect("it prints its address");
-        Bus { daemon, address: address.trim().to_owned(), directory }
+        let daemon = BusDaemon::start(&format!("--config-file={}", file.display()));
+        Bus { daemon, directory }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.daemon.address
     }
 
     pub fn builder(&self) -> zbus::connection::Builder<'static> {
-        zbus::connection::Builder::address(self.address.as_str())
+        self.daemon.builder()
     }
 
     pub async fn connect(&self) -> zbus::Connection {
@@ -77,7 +72,7 @@ impl Bus {
     /// `hafailoverctl` with these words, for the caller to start.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.directory.join("hafailoverctl"));
-        command.args(words).env("DBUS_SYSTEM_BUS_ADDRESS", &self.address).env("PATH", self.path());
+        command.args(words).env("DBUS_SYSTEM_BUS_ADDRESS", self.address()).env("PATH", self.path());
         command.stdin(Stdio::null());
         command
     }
@@ -101,9 +96,6 @@ impl Bus {
 
 impl Drop for Bus {
     fn drop(&mut self) {
-        // Each may have ended by itself.
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
@@ -151,67 +143,14 @@ fn config() -> Config {
     }
 }
 
-/// All is well, and web runs here.
+/// All is well, and web runs on alpha.
 pub fn status() -> Status {
-    let node = |name: &str, me| NodeStatus {
-        name: name.into(),
-        me,
-        state: "alive".into(),
-        heard_ms_ago: None,
-        configuration_agrees: (!me).then_some(true),
-        standby: false,
-    };
-    let heard = LinkPeerStatus {
-        node: "beta".into(),
-        heard: true,
-        heard_ms_ago: Some(1.0),
-        received: 1,
-        duplicates: 0,
-        lost: 0,
-        strangers: 0,
-    };
-    let link = LinkStatus {
-        name: "hb-0".into(),
-        interface: "eth7".into(),
-        usable: true,
-        peers: vec![heard],
-        counters: LinkCounters::default(),
-        kind: "ucast".into(),
-        port: 694,
-        fault: None,
-        send_error: None,
-        advice: vec![],
-    };
-    Status {
-        schema: SCHEMA,
-        cluster: "shop".into(),
-        node: "alpha".into(),
-        version: "0.1.0".into(),
-        state: "joined".into(),
-        nodes: vec![node("alpha", true), node("beta", false)],
-        links: vec![link],
-        groups: vec![group("web")],
-        attention: vec![],
-        rollout: vec![],
-        maintenance: false,
-    }
+    serde_json::from_str(include_str!("status.json")).expect("it is one")
 }
 
 /// Runs on alpha.
 pub fn group(name: &str) -> GroupStatus {
-    GroupStatus {
-        name: name.into(),
-        owner: Some("alpha".into()),
-        epoch: 7,
-        state: "running".into(),
-        why: "alpha owns it".into(),
-        reasons: vec![],
-        addresses: vec!["10.0.0.77/24 dev eth0".into()],
-        members: vec!["nginx.service".into()],
-        banned: None,
-        stopped_by_operator: false,
-        parked: false,
-    }
+    GroupStatus { name: name.into(), ..status().groups.remove(0) }
 }
 
 /// What is served, what it asks, and how it is told of changes.

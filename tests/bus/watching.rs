@@ -81,7 +81,7 @@ async fn completed(bus: &Bus, words: &str) -> String {
          _hafailoverctl; echo \"${{COMPREPLY[@]}}\"",
         script.display()
     );
-    bash.args(["-c", &line]).env("PATH", bus.path()).env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address);
+    bash.args(["-c", &line]).env("PATH", bus.path()).env("DBUS_SYSTEM_BUS_ADDRESS", bus.address());
     seen(&run(bash).await).1
 }
 

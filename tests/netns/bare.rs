@@ -4,11 +4,11 @@
 #![allow(unreachable_pub)] // Two test programs have it.
 
 use hafailover::config::model::VirtualAddress;
-use hafailover::host::address::InterfaceState;
+use hafailover::host::address::{InterfaceState, link_address};
 use neli::consts::nl::NlmF;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
@@ -81,18 +81,4 @@ impl Bare {
             socket.send_to(&frame, &to).expect("sent");
         }
     }
-}
-
-#[allow(unsafe_code)] // sockaddr_ll, which socket2 does not know
-fn link_address(protocol: u16, index: u32, to: [u8; 6]) -> SockAddr {
-    let mut storage = SockAddrStorage::zeroed();
-    // SAFETY: sockaddr_ll is one of the address structures the storage is made to hold; all bits zero is valid for it.
-    let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-    link.sll_family = libc::AF_PACKET as libc::sa_family_t;
-    link.sll_protocol = protocol.to_be();
-    link.sll_ifindex = index as i32;
-    link.sll_halen = 6;
-    link.sll_addr[..6].copy_from_slice(&to);
-    // SAFETY: a whole sockaddr_ll was written above.
-    unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) }
 }

@@ -3,7 +3,7 @@
 use crate::bare::Bare;
 use crate::lab::{Lab, address, claims};
 use hafailover::config::model::VirtualAddress;
-use hafailover::host::address::{Neighbours, Netlink};
+use hafailover::host::address::{AddressChange, Neighbours, Netlink};
 use std::time::{Duration, Instant};
 
 const EACH: u16 = 500;
@@ -57,7 +57,8 @@ fn a_thousand_addresses_cost_little_more_than_the_bare_requests_and_frames() {
         netlink.drain();
 
         let begun = Instant::now();
-        longest = longest.max(added_in_slices(&mut netlink, &many));
+        longest = longest
+            .max(in_slices(&mut netlink, |netlink| netlink.begin_add(many.clone(), false).expect("none is there")));
         let v0 = netlink.interface("v0").expect("exists").clone();
         for wanted in &many {
             neighbours.announce(wanted.address, &v0).expect("sent");
@@ -65,7 +66,7 @@ fn a_thousand_addresses_cost_little_more_than_the_bare_requests_and_frames() {
         ours.push(begun.elapsed());
         assert!(many.iter().all(|wanted| netlink.has(wanted)));
         let begun = Instant::now();
-        longest = longest.max(removed_in_slices(&mut netlink, &many));
+        longest = longest.max(in_slices(&mut netlink, |netlink| netlink.begin_remove(many.clone())));
         removals.push(begun.elapsed());
         std::thread::sleep(Duration::from_millis(300));
         netlink.drain();
@@ -79,32 +80,17 @@ fn a_thousand_addresses_cost_little_more_than_the_bare_requests_and_frames() {
     assert!(longest < LONGEST, "{longest:?} in one go");
 }
 
-/// Answers with the longest slice.
-fn added_in_slices(netlink: &mut Netlink, many: &[VirtualAddress]) -> Duration {
+/// Until the change is done. Answers with the longest slice.
+fn in_slices(netlink: &mut Netlink, begin: impl FnOnce(&mut Netlink) -> AddressChange) -> Duration {
     let begun = Instant::now();
-    let mut change = netlink.begin_add(many.to_vec(), false).expect("none is there");
+    let mut change = begin(netlink);
     let mut longest = begun.elapsed();
     loop {
         let begun = Instant::now();
         let end = netlink.go_on(&mut change, begun + SLICE);
         longest = longest.max(begun.elapsed());
         if let Some(end) = end {
-            end.expect("added");
-            return longest;
-        }
-    }
-}
-
-fn removed_in_slices(netlink: &mut Netlink, many: &[VirtualAddress]) -> Duration {
-    let begun = Instant::now();
-    let mut change = netlink.begin_remove(many.to_vec());
-    let mut longest = begun.elapsed();
-    loop {
-        let begun = Instant::now();
-        let end = netlink.go_on(&mut change, begun + SLICE);
-        longest = longest.max(begun.elapsed());
-        if let Some(end) = end {
-            end.expect("removed");
+            end.expect("the kernel does it");
             return longest;
         }
     }

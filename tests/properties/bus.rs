@@ -1,5 +1,6 @@
 //! Any call of anybody to `org.hafailover1`, over a real bus of the test's own: each is answered, none ends the daemon's side of it.
 
+use crate::bus_daemon::BusDaemon;
 use hafailover::cluster::Answer;
 use hafailover::config::model::Config;
 use hafailover::dbus::{Desk, serve_on};
@@ -7,8 +8,6 @@ use hafailover::host::questions::Question;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -18,38 +17,6 @@ const NAME: &str = "org.hafailover1";
 const PATH: &str = "/org/hafailover1";
 const MANAGER: &str = "org.hafailover1.Manager";
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A bus that lets anybody do anything; ends with the test.
-struct Bus {
-    daemon: Child,
-    address: String,
-}
-
-impl Bus {
-    fn start() -> Bus {
-        let mut daemon = Command::new("dbus-daemon")
-            .args(["--session", "--nofork", "--nopidfile", "--print-address=1"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("dbus-daemon is installed (its own Debian package)");
-        let mut address = String::new();
-        let out = daemon.stdout.take().expect("its output is a pipe");
-        BufReader::new(out).read_line(&mut address).expect("it prints its address");
-        Bus { daemon, address: address.trim().to_owned() }
-    }
-
-    fn builder(&self) -> zbus::connection::Builder<'_> {
-        zbus::connection::Builder::address(self.address.as_str())
-    }
-}
-
-impl Drop for Bus {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
-}
 
 /// What a call carries: the right signatures, and others.
 #[derive(Clone, Debug)]
@@ -171,7 +138,7 @@ async fn answer(mut questions: mpsc::Receiver<Question>) {
 #[test]
 fn every_call_is_answered_and_the_daemon_goes_on() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let bus = Bus::start();
+    let bus = BusDaemon::start("--session");
     let (asks, questions) = mpsc::channel(32);
     let (served, caller) = runtime.block_on(async {
         tokio::spawn(answer(questions));

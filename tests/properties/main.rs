@@ -6,6 +6,8 @@
 #![allow(unreachable_pub)] // Nothing is reachable from outside a test program.
 
 mod bus;
+#[path = "../bus/daemon.rs"]
+mod bus_daemon;
 mod bytes;
 mod configuration;
 mod holds;

@@ -50,6 +50,7 @@ pub mod table;
 pub use change::AddressChange;
 pub use neighbours::{ClaimSeen, Neighbours};
 pub use netlink::Netlink;
+pub use packet::link_address;
 pub use request::AddressError;
 pub(crate) use request::label_of;
 pub use table::{InterfaceAddress, InterfaceState, NetChange, Table};

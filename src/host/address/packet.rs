@@ -38,7 +38,7 @@ impl PacketSocket {
         if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
-        socket.bind(&address(protocol, 0, ETHERNET_BROADCAST))?;
+        socket.bind(&link_address(protocol, 0, ETHERNET_BROADCAST))?;
         Ok(PacketSocket { socket, protocol })
     }
 
@@ -65,7 +65,7 @@ impl PacketSocket {
 
     /// To a hardware address on the interface's network.
     pub(super) fn send(&self, index: u32, to: [u8; 6], payload: &[u8]) -> io::Result<()> {
-        self.socket.send_to_with_flags(payload, &address(self.protocol, index, to), libc::MSG_DONTWAIT).map(|_| ())
+        self.socket.send_to_with_flags(payload, &link_address(self.protocol, index, to), libc::MSG_DONTWAIT).map(|_| ())
     }
 
     /// The next packet that waits, cut to `buffer`.
@@ -84,7 +84,7 @@ impl PacketSocket {
 }
 
 /// A hardware address on one interface; index 0 in a bind means all of them.
-fn address(protocol: u16, index: u32, to: [u8; 6]) -> SockAddr {
+pub fn link_address(protocol: u16, index: u32, to: [u8; 6]) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: sockaddr_ll is one of the address structures the storage is made to hold; all bits zero is valid for it.
     let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
