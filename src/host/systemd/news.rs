@@ -149,6 +149,7 @@ impl Drop for News {
 
 #[cfg(test)]
 mod tests {
+    use super::super::units::tests::unit;
     use super::*;
     use std::time::Duration;
 
@@ -199,9 +200,8 @@ mod tests {
     async fn an_alias_is_followed_under_its_own_name_and_nothing_is_left_of_a_listener() {
         let exchange = Arc::new(Exchange::default());
         let mut news = exchange.listen(&["mysql.service".to_owned()]);
-        let [path, text] = [path_of("mariadb.service"), String::new()];
-        let [load, active, sub, name] = [text.clone(), text.clone(), text, "mysql.service".to_owned()];
-        news.follow(&[UnitState { name, load, active, sub, path, job: None }]);
+        let found = UnitState { path: path_of("mariadb.service"), ..unit("mysql.service", "active", None) };
+        news.follow(&[found]);
         exchange.job_removed("mariadb.service", "done");
         assert!(woken(&news).await);
         drop(news);

@@ -385,10 +385,10 @@ async fn wait(news: &News, deadline: Instant) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn unit(name: &str, active: &str, job: Option<&str>) -> UnitState {
+    pub(in super::super) fn unit(name: &str, active: &str, job: Option<&str>) -> UnitState {
         UnitState {
             name: name.into(),
             load: "loaded".into(),

@@ -80,18 +80,8 @@ fn newly_down<'a>(states: &'a [UnitState], told: &mut BTreeSet<String>) -> Vec<&
 
 #[cfg(test)]
 mod tests {
+    use super::super::units::tests::unit;
     use super::*;
-
-    fn unit(name: &str, active: &str, job: Option<&str>) -> UnitState {
-        UnitState {
-            name: name.into(),
-            load: "loaded".into(),
-            active: active.into(),
-            sub: "x".into(),
-            path: "/x".into(),
-            job: job.map(str::to_owned),
-        }
-    }
 
     fn names(states: &[UnitState], told: &mut BTreeSet<String>) -> Vec<String> {
         newly_down(states, told).iter().map(|state| state.name.clone()).collect()
