@@ -6,7 +6,7 @@ use super::{Cluster, Time};
 use crate::config::model::{LinkConfig, LinkId, NodeId};
 
 impl Cluster {
-    /// Whole sentences; none where all is well.
+    /// Whole sentences; none where all is well. They hold no age: one that changes by itself would be a new alarm at each look.
     pub(super) fn advice(&self, link: LinkId, seen: &LinkSeen) -> Vec<String> {
         let config = self.config.link(link);
         let name = &config.name;
@@ -51,13 +51,12 @@ impl Cluster {
                 "nothing heard of {peer_name} on {name} since start: {}",
                 self.suspects(config, peer_name, seen)
             )),
-            (Some(at), Some(other)) if on.silent => Some(format!(
-                "node {peer_name} is not heard on link {name} for {} s, though it is heard on {other}: {}",
-                self.now.since(at).as_secs(),
+            (Some(_), Some(other)) if on.silent => Some(format!(
+                "node {peer_name} is not heard on link {name}, though it is heard on {other}: {}",
                 between(config)
             )),
-            (Some(at), None) if on.silent && peer.state != PeerState::Left => {
-                Some(format!("node {peer_name} is not heard on link {name} for {} s", self.now.since(at).as_secs()))
+            (Some(_), None) if on.silent && peer.state != PeerState::Left => {
+                Some(format!("node {peer_name} is not heard on link {name}"))
             }
             _ => None,
         }
@@ -92,9 +91,8 @@ impl Cluster {
         let name = &self.config.node(node).name;
         (deaf >= self.config.timing.deadtime && self.has_usable_link()).then(|| {
             format!(
-                "heard only on one side: node {name} is heard, but has not heard this node for {} s: see `hafailoverctl \
-                 status` there; is the UDP port of its links open (firewall)?",
-                deaf.as_secs()
+                "heard only on one side: node {name} is heard, but does not hear this node: see `hafailoverctl \
+                 status` there; is the UDP port of its links open (firewall)?"
             )
         })
     }
@@ -128,6 +126,7 @@ mod tests {
     use super::*;
     use crate::config::model::LinkKind;
     use crate::wire::{Echo, Message, NodeFlags, StateMark};
+    use std::collections::BTreeSet;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -221,7 +220,7 @@ mod tests {
         }
         assert_eq!(advice(&mut heart, 1210, &LinkSeen::default()), [""; 0], "it is heard there");
         let attention = heart.status().attention;
-        let deaf = attention.iter().find(|line| line.contains("has not heard this node for 0 s"));
+        let deaf = attention.iter().find(|line| line.contains("does not hear this node"));
         assert!(deaf.is_some_and(|line| line.contains("heard only on one side")), "{attention:?}");
     }
 
@@ -233,8 +232,37 @@ mod tests {
             hear(&mut heart, OTHER, beat * 100, beat, Some(beat));
         }
         let line = only(&advice(&mut heart, 610, &LinkSeen::default())).to_owned();
-        assert!(line.starts_with("node beta is not heard on link hb0 for 0 s, though it is heard on hb1"), "{line}");
+        assert!(line.starts_with("node beta is not heard on link hb0, though it is heard on hb1"), "{line}");
         assert!(line.contains("without a querier"), "{line}");
+    }
+
+    #[test]
+    fn the_sentences_stay_as_they_are_while_a_silence_grows() {
+        // What is said of nodes and links: nobody carries out what this heart wants with its group.
+        let said = |heart: &Cluster| -> Vec<String> {
+            heart.status().attention.into_iter().filter(|line| !line.starts_with("group")).collect()
+        };
+        // Silent on one of two links, and it does not hear this node any more.
+        let mut heart = heart();
+        hear(&mut heart, LINK, 100, 1, Some(1));
+        let mut told = BTreeSet::new();
+        for beat in 2..=100 {
+            hear(&mut heart, OTHER, beat * 100, beat, Some(1));
+            told.extend((beat >= 10).then(|| said(&heart)));
+        }
+        for part in ["is not heard on link hb0, though it is heard on hb1", "does not hear this node"] {
+            assert!(told.iter().flatten().any(|line| line.contains(part)), "{told:#?}");
+        }
+        assert_eq!(told.len(), 1, "{told:#?}");
+        // Silent on both.
+        let mut told = BTreeSet::new();
+        for beat in 101..=200 {
+            heart.begin(at(beat * 100));
+            heart.decide(at(beat * 100));
+            told.extend((beat >= 110).then(|| said(&heart)));
+        }
+        assert!(told.iter().flatten().any(|line| line == "node beta is not heard on link hb1"), "{told:#?}");
+        assert_eq!(told.len(), 1, "{told:#?}");
     }
 
     #[test]
