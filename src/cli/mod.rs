@@ -6,6 +6,7 @@ mod check;
 mod completion;
 mod monitor;
 mod replay;
+mod signals;
 mod status;
 
 use crate::cluster::{Status, Which};

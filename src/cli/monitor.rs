@@ -1,19 +1,19 @@
 //! `hafailoverctl monitor`: on a terminal the status, drawn anew when something changed; elsewhere one line per change.
 //! It runs until it is interrupted or nobody reads it any more.
 
+use super::signals::Signals;
 use super::{Exit, Spoken, status};
 use crate::cluster::Status;
 use crate::dbus::client::{CallError, ManagerProxy};
-use crate::dbus::{NAME, PATH};
-use futures_core::Stream;
-use std::future::poll_fn;
+use rustix::termios::tcgetwinsize;
+use std::convert::Infallible;
 use std::io::{self, IsTerminal, Write};
-use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::{Instant, sleep_until};
-use zbus::message::Type;
-use zbus::{Connection, MatchRule, Message, MessageStream};
+use tokio::time::{Instant, sleep_until, timeout};
+use zbus::{Connection, Message};
 
+/// Longer than the daemon takes for its status, or to say that it cannot.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Ages on the screen grow old by themselves.
 const REDRAW: Duration = Duration::from_secs(2);
 /// What changes together is drawn together.
@@ -23,103 +23,124 @@ const HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K\n";
 const CLEAR_BELOW: &str = "\x1b[J";
 
+/// Why it is over.
+enum End {
+    BusGone,
+    /// What is told can be written nowhere.
+    Unwritten(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> End {
+        End::Unwritten(error)
+    }
+}
+
 pub(super) async fn monitor(bus: &Connection, json: bool) -> Result<Spoken, CallError> {
     let manager = ManagerProxy::new(bus).await?;
-    let mut signals = Signals::subscribe(bus).await?;
+    let mut signals = in_time(Signals::subscribe(bus)).await?;
     // Before anything is shown: without a daemon there is nothing to watch.
-    let first = manager.status().await?;
-    let ended = match io::stdout().is_terminal() && !json {
+    let first = in_time(manager.status()).await?;
+    let end = match io::stdout().is_terminal() && !json {
         true => draw(&manager, &mut signals).await,
         false => tell(&manager, &mut signals, json, &first).await,
     };
-    match ended {
-        Ok(()) => Ok(Spoken::done("")),
+    let Err(end) = end;
+    Ok(match end {
         // Whoever closed the pipe has read what they wanted.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Spoken::done("")),
-        Err(error) => Ok(Spoken::not(Exit::Failed, format!("failed: nothing can be written: {error}"))),
+        End::Unwritten(error) if error.kind() == io::ErrorKind::BrokenPipe => Spoken::done(""),
+        End::Unwritten(error) => Spoken::not(Exit::Failed, format!("failed: nothing can be written: {error}")),
+        End::BusGone => Spoken::not(
+            Exit::NoDaemon,
+            "the system bus went away, and with it all news; the daemon goes on without it. Once the bus is back \
+             (`systemctl start dbus.socket dbus.service`), start this anew",
+        ),
+    })
+}
+
+/// A bus or a daemon that is stopped rather than dead never says a word.
+async fn in_time<T>(asked: impl Future<Output = zbus::Result<T>>) -> Result<T, CallError> {
+    match timeout(PATIENCE, asked).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(CallError::Failed(format!(
+            "no answer within {PATIENCE:?}; see `systemctl status hafailover` and `journalctl -u hafailover`"
+        ))),
     }
 }
 
-/// All that the manager signals, and the coming and going of its name.
-struct Signals {
-    manager: MessageStream,
-    name: MessageStream,
-}
-
-impl Signals {
-    async fn subscribe(bus: &Connection) -> zbus::Result<Signals> {
-        let manager = MatchRule::builder().msg_type(Type::Signal).sender(NAME).path(PATH).build()?;
-        let name = MatchRule::builder()
-            .msg_type(Type::Signal)
-            .sender("org.freedesktop.DBus")
-            .member("NameOwnerChanged")
-            .arg(0, NAME)
-            .build()?;
-        Ok(Signals {
-            manager: MessageStream::for_match_rule(manager, bus, None).await?,
-            name: MessageStream::for_match_rule(name, bus, None).await?,
-        })
-    }
-
-    /// The next signal; none when the bus is gone.
-    async fn next(&mut self) -> Option<Message> {
-        tokio::select! {
-            biased;
-            message = next(&mut self.manager) => message,
-            message = next(&mut self.name) => message,
-        }
-    }
-}
-
-async fn next(stream: &mut MessageStream) -> Option<Message> {
-    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await?.ok()
-}
-
-async fn draw(manager: &ManagerProxy<'_>, signals: &mut Signals) -> io::Result<()> {
+async fn draw(manager: &ManagerProxy<'_>, signals: &mut Signals) -> Result<Infallible, End> {
     write!(io::stdout(), "\x1b[2J")?;
     loop {
-        let text = match manager.status().await {
+        let text = match in_time(manager.status()).await {
             Ok(json) => match serde_json::from_str::<Status>(&json) {
                 Ok(status) => status::table(&status),
                 Err(error) => format!("the daemon's status cannot be read: {error}"),
             },
-            Err(error) => match CallError::from(error) {
-                CallError::Refused(text) | CallError::Failed(text) | CallError::NoDaemon(text) => text,
-            },
+            Err(CallError::Refused(text) | CallError::Failed(text) | CallError::NoDaemon(text)) => text,
         };
-        write!(io::stdout(), "{}", screen(&text))?;
+        let window = tcgetwinsize(io::stdout()).ok().map(|size| (size.ws_row.into(), size.ws_col.into()));
+        write!(io::stdout(), "{}", screen(&text, window))?;
         io::stdout().flush()?;
         let later = Instant::now() + REDRAW;
         tokio::select! {
-            signal = signals.next() => if signal.is_none() { return Ok(()) },
+            signal = signals.next() => signal.map(drop).ok_or(End::BusGone)?,
             () = sleep_until(later) => continue,
         }
         tokio::time::sleep(SETTLE).await;
         // Those that came meanwhile are drawn with it.
-        while let Ok(Some(_)) = tokio::time::timeout(Duration::ZERO, signals.next()).await {}
+        if !signals.skip() {
+            return Err(End::BusGone);
+        }
     }
 }
 
-fn screen(text: &str) -> String {
-    let lines: String = text.lines().map(|line| format!("{line}{CLEAR_LINE}")).collect();
-    format!("{HOME}{lines}{CLEAR_BELOW}")
+/// As much as the window (rows and columns) has room for: what is more would push its beginning out at the top.
+fn screen(text: &str, window: Option<(usize, usize)>) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let (fit, more) = match window.filter(|(rows, columns)| *rows > 2 && *columns > 0) {
+        // The cursor stands below the last line.
+        Some((rows, columns)) => fitting(&lines, rows - 1, columns),
+        None => (lines.len(), 0),
+    };
+    let more = (more > 0).then(|| format!("… {more} more")).into_iter();
+    let shown = lines[..fit].iter().map(|line| (*line).to_owned()).chain(more);
+    let shown: String = shown.map(|line| format!("{line}{CLEAR_LINE}")).collect();
+    format!("{HOME}{shown}{CLEAR_BELOW}")
+}
+
+/// How many of the lines have room in so many rows, and how many have none; a long line takes several rows.
+fn fitting(lines: &[&str], rows: usize, columns: usize) -> (usize, usize) {
+    let takes = |line: &&str| line.chars().count().div_ceil(columns).max(1);
+    if lines.iter().map(takes).sum::<usize>() <= rows {
+        return (lines.len(), 0);
+    }
+    // One row says that there is more.
+    let mut left = rows - 1;
+    let fits = |line: &&&str| {
+        takes(line) <= left && {
+            left -= takes(line);
+            true
+        }
+    };
+    let fit = lines.iter().take_while(fits).count();
+    (fit, lines.len() - fit)
 }
 
 /// Lines, one per change. As JSON each is an object: when, what (the signal's name) and its words.
-async fn tell(manager: &ManagerProxy<'_>, signals: &mut Signals, json: bool, first: &str) -> io::Result<()> {
+async fn tell(manager: &ManagerProxy<'_>, signals: &mut Signals, json: bool, first: &str) -> Result<Infallible, End> {
     let mut out = io::stdout();
     begin(&mut out, first, json)?;
-    while let Some(signal) = signals.next().await {
+    loop {
+        let signal = signals.next().await.ok_or(End::BusGone)?;
         let Some(event) = Event::read(&signal) else { continue };
         writeln!(out, "{}", event.line(&now(), json))?;
         if event.what == "DaemonStarted"
-            && let Ok(status) = manager.status().await
+            && let Ok(status) = in_time(manager.status()).await
         {
             begin(&mut out, &status, json)?;
         }
         out.flush()?;
     }
-    Ok(())
 }
 
 /// How things stand, in the form of changes: whoever reads on needs to know what they change.
@@ -176,7 +197,7 @@ impl Event {
             return serde_json::json!({"schema": schema, "time": time, "event": self.what, "words": self.words})
                 .to_string();
         }
-        format!("{time} {}", self.prose())
+        format!("{time} {}", one_line(&self.prose()))
     }
 
     fn prose(&self) -> String {
@@ -198,6 +219,11 @@ impl Event {
             (what, words) => format!("{what} {}", words.join(" ")).trim_end().to_owned(),
         }
     }
+}
+
+/// Nothing in it moves a terminal's cursor, or looks like another change.
+fn one_line(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { char.escape_default().to_string() } else { char.into() }).collect()
 }
 
 /// An owner, or that there is none.
@@ -265,7 +291,26 @@ mod tests {
 
     #[test]
     fn a_screen_is_drawn_over_the_one_before() {
-        assert_eq!(screen("a\nb"), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(screen("a\nb", None), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+    }
+
+    #[test]
+    fn what_has_no_room_in_the_window_is_counted() {
+        let rows = |text: &str, window| -> Vec<String> {
+            let screen = screen(text, Some(window)).replace(HOME, "").replace(CLEAR_BELOW, "");
+            screen.split_terminator(CLEAR_LINE).map(str::to_owned).collect()
+        };
+        assert_eq!(rows("a\nb\nc", (4, 80)), ["a", "b", "c"], "and the cursor below them");
+        assert_eq!(rows("a\nb\nc\nd", (4, 80)), ["a", "b", "… 2 more"]);
+        assert_eq!(rows("abcdef\n\ng", (5, 3)), ["abcdef", "", "g"], "a long line takes two rows, an empty one one");
+        assert_eq!(rows("abcdefg\n\ng", (5, 3)), ["abcdefg", "… 2 more"]);
+        assert_eq!(rows("a\nb\nc\nd", (0, 0)), ["a", "b", "c", "d"], "a terminal that does not know its size");
+    }
+
+    #[test]
+    fn a_line_is_one_line_whatever_it_tells_of() {
+        let event = event("Alarm", &["unit \x1b[2Ja\nb"]);
+        assert_eq!(event.line("now", false), "now needs attention: unit \\u{1b}[2Ja\\nb");
     }
 
     #[test]

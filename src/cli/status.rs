@@ -24,7 +24,13 @@ pub(super) fn table(status: &Status) -> String {
         let lines: String = status.attention.iter().map(|line| format!("\n  ! {line}")).collect();
         format!("Needs attention:{lines}")
     });
-    parts.join("\n\n")
+    plain(&parts.join("\n\n"))
+}
+
+/// Nothing in it but the ends of lines moves a terminal's cursor.
+fn plain(text: &str) -> String {
+    let escaped = |char: char| if char.is_control() && char != '\n' { '?' } else { char };
+    text.chars().map(escaped).collect()
 }
 
 fn group_row(group: &GroupStatus) -> Vec<String> {

@@ -1,11 +1,12 @@
 //! What people see from outside: `monitor`, and what a shell completes.
 
-use crate::served::{Bus, Daemon, run, seen};
+use crate::served::{Bus, Daemon, run, seen, status};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+use zbus::object_server::SignalEmitter;
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -70,6 +71,74 @@ async fn a_monitor_writes_a_line_for_each_change_and_outlives_the_daemon() {
     let _daemon = Daemon::start(&bus).await;
     assert_eq!(prose.next().await, "hafailoverd runs here");
     assert_eq!(prose.next().await, "group web: owner alpha (alpha owns it)");
+}
+
+/// A daemon that says more while it is asked for its status than any queue holds.
+struct Talker;
+
+#[zbus::interface(name = "org.hafailover1.Manager")]
+impl Talker {
+    async fn status(&self, #[zbus(signal_emitter)] to: SignalEmitter<'_>) -> String {
+        for number in 0..TALKED {
+            Talker::alarm(&to, &format!("number {number}")).await.expect("the bus is there");
+        }
+        serde_json::to_string(&status()).expect("JSON")
+    }
+
+    #[zbus(signal)]
+    async fn alarm(to: &SignalEmitter<'_>, text: &str) -> zbus::Result<()>;
+}
+
+const TALKED: usize = 400;
+
+#[tokio::test]
+async fn what_is_signalled_while_the_status_is_asked_for_neither_stops_it_nor_is_lost() {
+    let bus = Bus::start();
+    let builder = bus.builder().name("org.hafailover1").serve_at("/org/hafailover1", Talker);
+    let _talker = builder.build().await.expect("the name is free");
+    let monitor = Monitor::start(&bus, &["monitor"]);
+    assert_eq!(monitor.next().await, "group web: owner alpha (alpha owns it)");
+    for number in 0..TALKED {
+        assert_eq!(monitor.next().await, format!("needs attention: number {number}"));
+    }
+}
+
+#[tokio::test]
+async fn a_signal_of_somebody_else_is_not_shown() {
+    let bus = Bus::start();
+    let daemon = Daemon::start(&bus).await;
+    let monitor = Monitor::start(&bus, &["monitor"]);
+    assert_eq!(monitor.next().await, "group web: owner alpha (alpha owns it)");
+    let intruder = bus.connect().await;
+    let dbus = zbus::fdo::DBusProxy::new(&intruder).await.expect("the bus answers");
+    for name in dbus.list_names().await.expect("the bus answers").iter().filter(|name| name.starts_with(':')) {
+        for (interface, member) in
+            [("org.hafailover1.Manager", "GroupOwnerChanged"), ("org.freedesktop.DBus", "NameOwnerChanged")]
+        {
+            let body = &("org.hafailover1", "", "beta");
+            let sent = intruder.emit_signal(Some(name.as_str()), "/org/hafailover1", interface, member, body);
+            sent.await.expect("the bus takes it");
+        }
+    }
+    daemon.change(|status| status.groups[0].owner = None);
+    assert_eq!(monitor.next().await, "group web: owner nobody, was alpha");
+}
+
+#[tokio::test]
+async fn a_monitor_ends_with_the_bus_and_says_so() {
+    let bus = Bus::start();
+    let daemon = Daemon::start(&bus).await;
+    let mut command = bus.command(&["monitor"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built");
+    // Its first line: from then on it watches.
+    let out = child.stdout.take().expect("its output is a pipe");
+    let read = tokio::task::spawn_blocking(move || BufReader::new(out).lines().next().is_some());
+    assert!(read.await.expect("the thread ends"));
+    drop((bus, daemon));
+    let ended = tokio::task::spawn_blocking(move || child.wait_with_output());
+    let ended = seen(&ended.await.expect("the thread ends").expect("it ends"));
+    assert_eq!(ended.0, Some(4), "{ended:?}");
+    assert!(ended.2.contains("the system bus went away"), "{ended:?}");
 }
 
 /// What bash offers after these words.
