@@ -55,7 +55,7 @@ struct AnyVersion {
 
 impl<R: BufRead> Reader<R> {
     pub fn new(mut from: R) -> Result<Reader<R>, ReadError> {
-        let text = String::from_utf8_lossy(&next(&mut from)?.unwrap_or_default()).into_owned();
+        let text = String::from_utf8_lossy(&next(&mut from)?.unwrap_or_default().bytes).into_owned();
         let no = |error: serde_json::Error| ReadError::NoRecording(error.to_string());
         let any: AnyHeader = serde_json::from_str(&text).map_err(no)?;
         if any.recording.version != u64::from(VERSION) {
@@ -81,7 +81,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     pub fn next_line(&mut self) -> Result<Option<Known>, ReadError> {
-        let Some(bytes) = next(&mut self.from)? else { return Ok(None) };
+        let Some(Raw { bytes, ended }) = next(&mut self.from)? else { return Ok(None) };
         self.number += 1;
         let number = self.number;
         let read = String::from_utf8(bytes).map_err(|error| error.to_string());
@@ -91,7 +91,8 @@ impl<R: BufRead> Reader<R> {
         });
         match read {
             Ok(read) => Ok(Some(read)),
-            Err(why) if next(&mut self.from)?.is_some() => {
+            // Without its end it is still being written, or never was: what comes behind it by now does not make it damage.
+            Err(why) if ended && next(&mut self.from)?.is_some() => {
                 Err(ReadError::Line { line: number, why, program: self.header.program.clone() })
             }
             Err(_) => {
@@ -102,14 +103,52 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-/// The next line without its end. `None`: there is nothing more.
-fn next(from: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+/// A line without its end.
+#[derive(Default)]
+struct Raw {
+    bytes: Vec<u8>,
+    /// It had one, or was longer than any line is.
+    ended: bool,
+}
+
+/// `None`: there is nothing more.
+fn next(from: &mut impl BufRead) -> io::Result<Option<Raw>> {
     let mut bytes = Vec::new();
-    if from.take(LINE_MAX).read_until(b'\n', &mut bytes)? == 0 {
+    let read = from.take(LINE_MAX).read_until(b'\n', &mut bytes)?;
+    if read == 0 {
         return Ok(None);
     }
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
+    let newline = bytes.pop_if(|byte| *byte == b'\n').is_some();
+    Ok(Some(Raw { bytes, ended: newline || read as u64 == LINE_MAX }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// A file that somebody writes on: an empty piece is where it ends for now.
+    struct Growing(VecDeque<&'static str>);
+
+    impl Read for Growing {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            let piece = self.0.pop_front().unwrap_or_default();
+            to[..piece.len()].copy_from_slice(piece.as_bytes());
+            Ok(piece.len())
+        }
     }
-    Ok(Some(bytes))
+
+    #[test]
+    fn a_line_that_is_being_written_is_cut_short_and_not_damaged() {
+        let header = r#"{"recording":{"version":1,"program":"0","node":"alpha","wall_ms":1,"boottime":1}}"#;
+        let read = |pieces: &[&'static str]| {
+            let pieces = [header, "\n"].into_iter().chain(pieces.iter().copied()).collect();
+            let mut reader = Reader::new(io::BufReader::new(Growing(pieces))).unwrap();
+            (reader.next_line().map(|line| line.is_some()).map_err(|error| error.to_string()), reader.truncated())
+        };
+        assert_eq!(read(&["\"leave_", "", "unread\"\n\"leave_unread\"\n"]), (Ok(false), true));
+        assert_eq!(read(&["\"leave_unread\"", ""]), (Ok(true), false), "it is whole");
+        let (damaged, _) = read(&["\"leave_\n", "\"leave_unread\"\n"]);
+        assert!(damaged.clone().is_err_and(|error| error.contains("line 2 cannot be read")), "{damaged:?}");
+    }
 }
