@@ -3,7 +3,7 @@
 //! it does not keep up the recording ends, which the journal and the recording say.
 
 use super::Line;
-use super::writer::Shared;
+use super::writer::{Shared, WAITING};
 use crate::cluster::{Action, Cluster, Event, Heard, Time};
 use crate::config::model::LinkId;
 use crate::journal::{JournalHandle, Level};
@@ -122,7 +122,10 @@ impl Deref for Recorder {
 impl Sink {
     /// False: the recording is over.
     fn send(&self, batch: Vec<Line>) -> bool {
-        match self.sender.try_send(batch) {
+        let count = batch.len();
+        // Only the writer makes it less meanwhile.
+        let room = self.shared.waiting.fetch_add(count, Ordering::Relaxed) + count <= WAITING;
+        match if room { self.sender.try_send(batch) } else { Err(TrySendError::Full(batch)) } {
             Ok(()) => true,
             Err(TrySendError::Full(batch)) => {
                 self.shared.lost.store(batch.len() as u64, Ordering::Relaxed);

@@ -9,13 +9,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Rounds that may wait for the disk: ten seconds of heartbeats every 10 ms on two links.
-const WAITING: usize = 4096;
+/// Lines that may wait for the disk: ten seconds of heartbeats every 10 ms on two links, and some.
+pub(super) const WAITING: usize = 16 * 1024;
 /// What a power loss may cost of the recording.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) full: AtomicBool,
     /// Lines that found no room, at the end.
     pub(super) lost: AtomicU64,
+    /// Lines on the way to the disk.
+    pub(super) waiting: AtomicUsize,
     lines: AtomicU64,
     bytes: AtomicU64,
     state: Mutex<State>,
@@ -103,6 +105,7 @@ impl Recording {
 
 /// Starts the thread, which opens the files: nobody waits for the disk here. It ends with the sink.
 pub fn start(directory: &Path, node: &str, journal: JournalHandle) -> io::Result<(Sink, Recording)> {
+    // In batches, of which each has at least a line.
     let (sender, receiver) = sync_channel(WAITING);
     let shared = Arc::new(Shared::default());
     let recording = Recording { path: file(directory), shared: shared.clone() };
@@ -140,11 +143,13 @@ fn keep(files: &mut Files, receiver: &Receiver<Vec<Line>>, shared: &Shared) -> i
         // What is there already goes with it in one write.
         for batch in batch.into_iter().chain(std::iter::from_fn(|| receiver.try_recv().ok())) {
             dirty = true;
+            let count = batch.len();
             for line in batch {
                 let bytes = files.write(&line)?;
                 shared.lines.fetch_add(1, Ordering::Relaxed);
                 shared.bytes.fetch_add(bytes, Ordering::Relaxed);
             }
+            shared.waiting.fetch_sub(count, Ordering::Relaxed);
             if files.wants_next() {
                 shared.full.store(true, Ordering::Relaxed);
             }

@@ -116,6 +116,24 @@ fn a_disk_that_does_not_keep_up_ends_the_recording_with_a_marked_gap_and_no_call
 }
 
 #[test]
+fn lines_that_wait_are_counted_and_not_rounds() {
+    let (sender, receiver) = sync_channel(WAITING);
+    let shared = Arc::new(Shared::default());
+    let sink = Sink { sender, shared: shared.clone(), journal: journal() };
+    let Line::Heart(heart) = heart() else { panic!() };
+    let mut recorder = Recorder::new(*heart);
+    recorder.record(Some(sink));
+    recorder.begin(Time(1));
+    for number in 0..2 * WAITING {
+        recorder.fold(Event::HostThread { answering: number % 2 == 0 });
+    }
+    drop(recorder);
+    let kept: usize = receiver.try_iter().map(|batch| batch.len()).sum();
+    assert!(kept <= WAITING && kept > WAITING - 64, "{kept} lines wait");
+    assert!(shared.lost.load(Ordering::Relaxed) > 0, "and that is said");
+}
+
+#[test]
 fn a_directory_that_takes_no_file_is_said() {
     let places = TempPlaces::new("record-nowhere");
     std::fs::remove_dir_all(&places.state).unwrap();
