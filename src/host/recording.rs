@@ -5,6 +5,9 @@ use super::state::Places;
 use crate::cluster::Answer;
 use crate::journal::{JournalHandle, Level};
 use crate::record::{self, FILE_MAX, FILES, Recording};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -27,11 +30,28 @@ pub(super) struct Recordings {
     places: Places,
     node: String,
     current: Option<Recording>,
+    wanted: Wanted,
+}
+
+/// What an operator said last, or what the daemon found at its start. Whoever waits for the disk looks at it afterwards.
+#[derive(Clone, Debug, Default)]
+struct Wanted(Arc<AtomicBool>);
+
+impl Wanted {
+    fn set(&self, on: bool) {
+        self.0.store(on, Ordering::SeqCst);
+    }
+
+    fn is_on(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 impl Recordings {
     pub(super) fn new(places: Places, node: String, current: Option<Recording>) -> Recordings {
-        Recordings { places, node, current }
+        let wanted = Wanted::default();
+        wanted.set(current.is_some());
+        Recordings { places, node, current, wanted }
     }
 
     pub(super) fn asked(
@@ -58,7 +78,10 @@ impl Recordings {
         match &self.current {
             None => "nothing is recorded".into(),
             Some(recording) => match recording.ended() {
-                None => format!("recording: {}", told(recording)),
+                None if self.wanted.is_on() => format!("recording: {}", told(recording)),
+                None => {
+                    format!("nothing is recorded any more, but the disk has not taken all yet: {}", told(recording))
+                }
                 Some(why) => format!("nothing is recorded any more ({why}); there is: {}", told(recording)),
             },
         }
@@ -66,24 +89,29 @@ impl Recordings {
 
     fn on(&mut self, beat: &Beat, journal: &JournalHandle, asker: oneshot::Sender<Answer>) {
         if let Some(recording) = self.running() {
-            drop(asker.send(Answer::Done(format!("it is on already: {}", told(recording)))));
+            drop(asker.send(match self.wanted.is_on() {
+                true => Answer::Done(format!("it is on already: {}", told(recording))),
+                // Two at once would take each other's files away.
+                false => Answer::Refused(format!(
+                    "the disk has not taken all of the last recording yet; try again in a moment: {}",
+                    told(recording)
+                )),
+            }));
             return;
         }
         let (sink, recording) = match record::start(&self.places.state, &self.node, journal.clone()) {
             Ok(started) => started,
             Err(error) => return drop(asker.send(Answer::Failed(format!("no thread to record: {error}")))),
         };
-        let mut notes = String::new();
-        if let Err(error) = std::fs::write(record::flag(&self.places.run), "") {
-            notes =
-                format!("; a restart of the daemon ends it ({}: {error})", record::flag(&self.places.run).display());
-        }
         beat.send(ToBeat::Record(Some(sink)));
         self.current = Some(recording.clone());
-        let journal = journal.clone();
+        self.wanted.set(true);
+        let (journal, beat, wanted) = (journal.clone(), beat.clone(), self.wanted.clone());
+        let flag = record::flag(&self.places.run);
         tokio::task::spawn_blocking(move || {
             let answer = match recording.opened(PATIENCE) {
                 Ok(()) => {
+                    let notes = put_flag(&flag, &wanted);
                     journal.note(Level::Notice, format!("recording on: {}", recording.path().display()));
                     Answer::Done(format!(
                         "recording to {}, at most {} files of {} MiB; it goes on until `hafailoverctl record off` or the next \
@@ -93,13 +121,19 @@ impl Recordings {
                         FILE_MAX >> 20
                     ))
                 }
-                Err(why) => Answer::Failed(format!("nothing is recorded: {why}")),
+                Err(why) => {
+                    // A disk that opens the file later has nothing to write into it.
+                    wanted.set(false);
+                    beat.send(ToBeat::Record(None));
+                    Answer::Failed(format!("nothing is recorded: {why}"))
+                }
             };
             drop(asker.send(answer));
         });
     }
 
     fn off(&mut self, beat: &Beat, journal: &JournalHandle, asker: oneshot::Sender<Answer>) {
+        self.wanted.set(false);
         let flag = record::flag(&self.places.run);
         match std::fs::remove_file(&flag) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -133,7 +167,86 @@ impl Recordings {
     }
 }
 
+/// From now on a daemon that follows records as well; what is to be said where it will not.
+fn put_flag(flag: &Path, wanted: &Wanted) -> String {
+    let written = std::fs::write(flag, "");
+    if !wanted.is_on() {
+        // Switched off meanwhile, by who may have looked before it was there.
+        let _ = std::fs::remove_file(flag);
+    }
+    written
+        .err()
+        .map_or(String::new(), |error| format!("; a restart of the daemon ends it ({}: {error})", flag.display()))
+}
+
 fn told(recording: &Recording) -> String {
     let (lines, bytes) = recording.size();
     format!("{lines} lines, {} KiB, {}", bytes.div_ceil(1024), recording.path().display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::held::tests::TempPlaces;
+    use crate::host::orders::{BeatInbox, beat_channel};
+    use crate::journal::Journal;
+
+    struct Daemon {
+        places: TempPlaces,
+        recordings: Recordings,
+        beat: Beat,
+        inbox: BeatInbox,
+        journal: JournalHandle,
+    }
+
+    impl Daemon {
+        fn new(name: &str) -> Daemon {
+            let places = TempPlaces::new(name);
+            let recordings = Recordings::new((*places).clone(), "alpha".into(), None);
+            let (beat, inbox) = beat_channel().unwrap();
+            Daemon { places, recordings, beat, inbox, journal: Journal::start().unwrap() }
+        }
+
+        async fn says(&mut self, word: RecordWord) -> Answer {
+            let (asker, answer) = oneshot::channel();
+            self.recordings.asked(word, &self.beat, &self.journal, asker);
+            answer.await.unwrap()
+        }
+
+        fn flag(&self) -> bool {
+            record::flag(&self.places.run).exists()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_switched_off_is_not_on_while_the_disk_lags_behind() {
+        let mut daemon = Daemon::new("recordings-lag");
+        assert!(matches!(daemon.says(RecordWord::On).await, Answer::Done(_)));
+        assert!(daemon.flag());
+        assert!(
+            matches!(daemon.says(RecordWord::On).await, Answer::Done(text) if text.starts_with("it is on already"))
+        );
+        // The beat thread does not let go: as if lines waited for the disk.
+        assert!(matches!(daemon.says(RecordWord::Off).await, Answer::Failed(_)));
+        assert!(!daemon.flag());
+        assert!(matches!(daemon.says(RecordWord::On).await, Answer::Refused(text) if text.contains("not taken all")));
+        assert!(matches!(daemon.says(RecordWord::Status).await, Answer::Done(text) if text.contains("any more")));
+        // Now it does.
+        daemon.inbox.drain().for_each(drop);
+        daemon.recordings.current.as_ref().unwrap().finished(PATIENCE).unwrap();
+        assert!(matches!(daemon.says(RecordWord::On).await, Answer::Done(text) if text.starts_with("recording to")));
+        assert!(daemon.flag());
+    }
+
+    #[tokio::test]
+    async fn a_recording_that_could_not_begin_leaves_nothing_behind() {
+        let mut daemon = Daemon::new("recordings-nowhere");
+        std::fs::remove_dir_all(&daemon.places.state).unwrap();
+        assert!(
+            matches!(daemon.says(RecordWord::On).await, Answer::Failed(text) if text.contains("nothing is recorded"))
+        );
+        assert!(!daemon.flag(), "the next daemon would record");
+        let told: Vec<ToBeat> = daemon.inbox.drain().collect();
+        assert!(matches!(told.last(), Some(ToBeat::Record(None))), "{told:?}");
+    }
 }
