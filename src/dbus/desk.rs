@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout};
 const STATUS_PATIENCE: Duration = Duration::from_secs(3);
 /// Anybody may ask for a status as often as they like; the beat thread, which makes it, is asked this often at most.
 const STATUS_KEEPS: Duration = Duration::from_millis(50);
-/// Reading files again.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(20);
+/// Reading files again: systemd has 15 s for its part, and what follows from them is told after 12 s at the latest.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(35);
 /// A command ends with the groups' own timeouts; this is for everything around them.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -177,6 +177,14 @@ mod tests {
         assert_eq!(text, "there is no group \"wbe\" in the running configuration; there is: db, web");
         let Err(Error::UnknownNode(text)) = desk.node("gamma") else { panic!() };
         assert!(text.ends_with("alpha, beta"), "{text}");
+    }
+
+    #[test]
+    fn systemd_waits_longer_for_a_reload_than_its_answer_may_take() {
+        let unit = include_str!("../../units/hafailover.service");
+        let seconds = unit.lines().find_map(|line| line.strip_prefix("TimeoutStartSec=")?.strip_suffix('s'));
+        let seconds: u64 = seconds.expect("a time in seconds").parse().expect("a number");
+        assert!(Duration::from_secs(seconds) > RELOAD_PATIENCE);
     }
 
     #[tokio::test]
