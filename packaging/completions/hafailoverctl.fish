@@ -6,4 +6,4 @@ function __hafailoverctl_complete
 end
 complete -c hafailoverctl -f -a '(__hafailoverctl_complete)'
 # These take files as well.
-complete -c hafailoverctl -n '__fish_seen_subcommand_from check' -F
+complete -c hafailoverctl -n '__fish_seen_subcommand_from check replay' -F
