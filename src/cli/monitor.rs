@@ -5,6 +5,7 @@ use super::signals::Signals;
 use super::{Exit, Spoken, status};
 use crate::cluster::Status;
 use crate::dbus::client::{CallError, ManagerProxy};
+use crate::record::date;
 use rustix::termios::tcgetwinsize;
 use std::convert::Infallible;
 use std::io::{self, IsTerminal, Write};
@@ -243,18 +244,6 @@ fn time(since_1970: Duration) -> String {
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
     let millis = since_1970.subsec_millis();
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
-/// Days since 1970 in the calendar, counted in years that begin in March: a leap day is their last.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

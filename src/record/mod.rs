@@ -16,7 +16,7 @@ mod writer;
 pub use reader::{ReadError, Reader};
 pub use recorder::{Recorder, Sink};
 pub use replay::{Difference, Ending, Report, accept, replay};
-pub use tell::{Timeline, utc};
+pub use tell::{Timeline, date, utc};
 pub use writer::{Recording, start};
 
 use crate::cluster::{Action, Cluster, Event, Heard, Time};
