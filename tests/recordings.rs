@@ -82,6 +82,13 @@ fn the_shell_is_told_what_is_the_same_what_differs_and_what_is_no_recording() {
     for part in ["this version (hafailover", "decides otherwise", "recorded: {", "replayed: {", "no room"] {
         assert!(other.out.contains(part), "{part:?} is missing:\n{}", other.out);
     }
+    let new = PathBuf::from(format!("{}.new", altered.0.display()));
+    std::fs::create_dir(&new).expect("there is room");
+    let failed = replayed(&["--accept"], &altered.0);
+    assert_eq!(failed.exit, Exit::Failed, "{failed:?}");
+    assert!(failed.err.contains(&format!("{} cannot be written", new.display())), "{failed:?}");
+    std::fs::remove_dir(&new).expect("its own");
+    std::fs::write(&new, "what an earlier try left").expect("there is room");
     let accepted = replayed(&["--accept"], &altered.0);
     assert_eq!(accepted.exit, Exit::Done, "{accepted:?}");
     assert_eq!(replayed(&[], &altered.0).exit, Exit::Done, "what was accepted is the same");
@@ -89,4 +96,6 @@ fn the_shell_is_told_what_is_the_same_what_differs_and_what_is_no_recording() {
     let refused = replayed(&[], &altered.0);
     assert_eq!(refused.exit, Exit::Refused, "{refused:?}");
     assert!(refused.err.contains("it is no recording") && refused.err.contains("record on"), "{refused:?}");
+    let nothing = cli::run(["hafailoverctl", "replay", "--accept"].map(str::to_owned));
+    assert_eq!(nothing.exit, Exit::Usage, "the recording of this host is written by its daemon alone: {nothing:?}");
 }

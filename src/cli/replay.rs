@@ -2,15 +2,15 @@
 
 use super::{Exit, Spoken};
 use crate::cluster::{Cluster, Time};
+use crate::host::state::Places;
 use crate::record::{Difference, Ending, Line, ReadError, Reader, Report, Timeline, accept, replay, utc};
 use clap::Args;
 use serde::Serialize;
-use std::fs::File;
-use std::io::{BufReader, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-const STATE: &str = "/var/lib/hafailover";
 const SCHEMA: u32 = 1;
 
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(super) struct Replay {
     #[arg(long, short, conflicts_with = "all")]
     quiet: bool,
     /// Write what this version decides into the file, where it differs on purpose
-    #[arg(long, conflicts_with_all = ["json", "all", "quiet"])]
+    #[arg(long, requires = "file", conflicts_with_all = ["json", "all", "quiet"])]
     accept: bool,
 }
 
@@ -56,7 +56,7 @@ struct ToldDifference<'a> {
 }
 
 pub(super) fn run(asked: &Replay) -> Spoken {
-    let path = asked.file.clone().unwrap_or_else(|| crate::record::file(Path::new(STATE)));
+    let path = asked.file.clone().unwrap_or_else(|| crate::record::file(&Places::default().state));
     let done = if asked.accept { write_anew(&path) } else { show(&path, asked) };
     done.unwrap_or_else(|error| Spoken::not(Exit::Refused, format!("refused: {}: {error}", path.display())))
 }
@@ -157,10 +157,29 @@ fn json(path: &Path, report: &Report, lines: &[Line]) -> String {
 
 fn write_anew(path: &Path) -> Result<Spoken, ReadError> {
     let (text, changed) = accept(open(path)?)?;
-    let new = path.with_extension("new");
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let written = put(&new, &text).and_then(|()| std::fs::rename(&new, path));
+    Ok(match written {
+        Ok(()) => Spoken::done(format!("{}: {changed} lines are other than before", path.display())),
+        Err(error) => {
+            // Half of it is of no use; what it could not be made of may be the same trouble.
+            let _ = std::fs::remove_file(&new);
+            let text = format!("failed: {} cannot be written: {error}; {} is as it was", new.display(), path.display());
+            Spoken::not(Exit::Failed, text)
+        }
+    })
+}
+
+fn put(path: &Path, text: &str) -> io::Result<()> {
+    // What an earlier try left.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     // Nobody else may read it, not even for a moment.
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
-    std::fs::rename(&new, path)?;
-    Ok(Spoken::done(format!("{}: {changed} lines are other than before", path.display())))
+    file.sync_data()
 }
