@@ -10,7 +10,7 @@ use super::report::Change;
 use super::stop::Stop;
 use super::timers::Timer;
 use super::upkeep::Loss;
-use crate::config::model::{GroupConfig, GroupId, NodeId};
+use crate::config::model::{GroupConfig, GroupId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ pub(super) struct Alter {
 }
 
 impl Alter {
-    pub(super) fn nodes(&self) -> &[NodeId] {
-        &self.to.nodes
+    pub(super) fn to(&self) -> &GroupConfig {
+        &self.to
     }
 }
 

@@ -56,10 +56,19 @@ pub(super) struct Asked {
 }
 
 impl Rollout {
-    /// Every group that a change is about, and the nodes that it names.
-    pub(super) fn names(&self) -> impl Iterator<Item = (GroupId, &[NodeId])> {
-        let pending = self.pending.iter().map(|(id, to)| (*id, to.nodes.as_slice()));
-        pending.chain(self.alters.iter().map(|(id, alter)| (*id, alter.nodes())))
+    /// Every group that a change is about, and what it is to become.
+    pub(super) fn changes(&self) -> impl Iterator<Item = (GroupId, &GroupConfig)> {
+        self.pending.iter().map(|(id, to)| (*id, to)).chain(self.alters.iter().map(|(id, alter)| (*id, alter.to())))
+    }
+
+    pub(super) fn files(&self) -> impl Iterator<Item = &GroupConfig> {
+        self.files.iter().flat_map(BTreeMap::values)
+    }
+
+    /// What is being written down: each group, and what it has there.
+    pub(super) fn being_written(&self) -> Option<Vec<(GroupId, Option<&GroupConfig>)>> {
+        let noting = self.noting.as_ref()?;
+        Some(noting.groups.iter().map(|id| (*id, noting.config.groups.get(usize::from(id.0)))).collect())
     }
 
     pub(super) fn new(config: &Config, saved: &Saved) -> Rollout {

@@ -2,12 +2,15 @@
 //! name nodes, links and groups by their position, and a damaged or edited file may name one that is not there.
 //! It must not know files.
 
+use super::action::OpId;
 use super::command::Waiting;
+use super::event::{Actual, Outcome};
 use super::grant::Grant;
 use super::group::{Group, Phase};
+use super::maintenance::Look;
 use super::timers::Timer;
 use super::{Action, Cluster, Command, Event, Time};
-use crate::config::model::{Config, GroupId, LinkId, NodeId};
+use crate::config::model::{Config, GroupConfig, GroupId, LinkId, NodeId};
 use std::time::Duration;
 
 /// Longer is no time of a configuration, and sums of such times stay far from any limit.
@@ -41,11 +44,7 @@ impl Cluster {
         let timing = &config.timing;
         let times = [timing.keepalive, timing.warntime, timing.deadtime, timing.initdead, config.takeover.delay];
         ensure(times.iter().all(|time| *time < LONGEST), "a time of the configuration is too long")?;
-        for group in &config.groups {
-            group.nodes.iter().try_for_each(|node| self.check_node(*node))?;
-            let times = [group.timeout_start, group.timeout_stop, group.delay];
-            ensure(times.iter().all(|time| *time < LONGEST), "a time of a group is too long")?;
-        }
+        config.groups.iter().try_for_each(|group| self.check_configured(group))?;
         ensure(self.groups.len() == groups, "not as many groups as in the configuration")?;
         for (group, id) in self.groups.iter().zip(config.group_ids()) {
             ensure(group.id == id, "groups in another order than in the configuration")?;
@@ -66,10 +65,8 @@ impl Cluster {
             Action::Inspect { group, .. } => self.check_group(*group),
             _ => Ok(()),
         })?;
-        self.rollout.names().try_for_each(|(id, nodes)| {
-            self.check_group(id)?;
-            nodes.iter().try_for_each(|node| self.check_node(*node))
-        })?;
+        self.check_rollout()?;
+        self.check_counters()?;
         self.timers.all().try_for_each(|timer| self.check_timer(timer))?;
         self.waiting.values().try_for_each(|waiting| match waiting {
             Waiting::Moved(moving) => moving.names().try_for_each(|(group, nodes)| {
@@ -79,6 +76,36 @@ impl Cluster {
             Waiting::Stopped { group } | Waiting::Started { group } => self.check_group(*group),
             Waiting::Maintained => Ok(()),
         })
+    }
+
+    fn check_rollout(&self) -> Result<(), String> {
+        self.rollout
+            .changes()
+            .try_for_each(|(id, to)| self.check_group(id).and_then(|()| self.check_configured(to)))?;
+        self.rollout.files().try_for_each(|group| self.check_configured(group))?;
+        let Some(written) = self.rollout.being_written() else { return Ok(()) };
+        ensure(!written.is_empty(), "it writes a change of no group down")?;
+        written.into_iter().try_for_each(|(id, to)| {
+            self.check_group(id)?;
+            to.map_or(Err("it writes a group down that is not in what is written".into()), |to| {
+                self.check_configured(to)
+            })
+        })
+    }
+
+    /// What is counted up by one at a time is far from its end.
+    fn check_counters(&self) -> Result<(), String> {
+        let on = self.view.peers.values().flat_map(|peer| peer.links.values());
+        let on = on.flat_map(|on| [on.received, on.duplicates, on.lost, on.strangers]);
+        let groups = self.groups.iter().flat_map(|group| [group.announced as u64, group.returned as u64]);
+        let mut counters = [self.sequence, self.ops].into_iter().chain(on).chain(groups);
+        ensure(counters.all(|count| count < u64::MAX / 2), "it has counted further than anything can be counted")
+    }
+
+    fn check_configured(&self, group: &GroupConfig) -> Result<(), String> {
+        group.nodes.iter().try_for_each(|node| self.check_node(*node))?;
+        let times = [group.timeout_start, group.timeout_stop, group.delay];
+        ensure(times.iter().all(|time| *time < LONGEST), "a time of a group is too long")
     }
 
     fn check_whole_group(&self, group: &Group) -> Result<(), String> {
@@ -120,9 +147,8 @@ impl Cluster {
                     Ok(())
                 }
             },
-            Event::Files { groups, .. } => {
-                groups.iter().flat_map(|group| &group.nodes).try_for_each(|node| self.check_node(*node))
-            }
+            Event::Files { groups, .. } => groups.iter().try_for_each(|group| self.check_configured(group)),
+            Event::Finished { op, outcome: Outcome::Inspected(actual) } => self.check_found(*op, actual),
             Event::Interface { .. }
             | Event::HostStopping
             | Event::Leave
@@ -131,6 +157,17 @@ impl Cluster {
             | Event::Pending(_)
             | Event::Finished { .. } => Ok(()),
         }
+    }
+
+    /// What a look at a group found, by whoever asked for it.
+    fn check_found(&self, op: OpId, actual: &Actual) -> Result<(), String> {
+        let asked = |group: &&Group| match &group.phase {
+            Phase::Unknown { op: asked, .. } => *asked == Some(op),
+            _ => group.look == Look::Asked(op),
+        };
+        let indexes =
+            |group: &Group| actual.addresses.iter().try_for_each(|index| self.check_address(group.id, *index));
+        self.groups.iter().filter(asked).try_for_each(indexes)
     }
 
     pub fn check_link(&self, link: LinkId) -> Result<(), String> {

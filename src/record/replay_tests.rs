@@ -124,6 +124,12 @@ fn a_heart_that_names_what_is_not_there_is_refused_and_ends_no_program() {
     ] {
         refused(&altered(&text, holding, part, by));
     }
+    let heart: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+    let config = &heart["heart"]["config"];
+    for groups in ["[]", "[9]"] {
+        let noting = format!(r#""noting":{{"config":{config},"groups":{groups},"op":1,"failed":false}}"#);
+        refused(&altered(&text, "\"heart\"", r#""noting":null"#, &noting));
+    }
     for event in [
         r#"{"AddressLost":{"group":0,"index":1}}"#,
         r#"{"Guard":{"group":1,"fault":null}}"#,
@@ -139,5 +145,8 @@ fn a_heart_that_names_what_is_not_there_is_refused_and_ends_no_program() {
 
 fn refused(text: &str) {
     let error = run(text).map(|report| report.difference).unwrap_err().to_string();
-    assert!(["not in the configuration", "too long", "order"].iter().any(|why| error.contains(why)), "{error}");
+    assert!(
+        ["not in the configuration", "too long", "order", "of no group"].iter().any(|why| error.contains(why)),
+        "{error}"
+    );
 }

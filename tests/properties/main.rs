@@ -11,4 +11,5 @@ mod bus_daemon;
 mod bytes;
 mod configuration;
 mod holds;
+mod recordings;
 mod wire;
