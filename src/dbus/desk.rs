@@ -7,7 +7,7 @@ use crate::config::model::{Config, GroupConfig, GroupId, NodeId};
 use crate::host::questions::Question;
 use crate::host::recording::RecordWord;
 use crate::journal::{JournalHandle, Level};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -29,9 +29,16 @@ pub struct Desk {
     /// Told by the daemon when something in its status may have changed.
     changed: Arc<Notify>,
     journal: Option<JournalHandle>,
-    last: Mutex<Option<(Instant, Arc<Status>)>>,
+    last: Mutex<Option<(Instant, Arc<Fresh>)>>,
     /// There is a newer status than the last one that was published.
     read: Notify,
+}
+
+/// A status as it was read, and as text once somebody wanted that: anybody may ask, as often as they like.
+#[derive(Debug)]
+struct Fresh {
+    status: Arc<Status>,
+    json: OnceLock<String>,
 }
 
 impl Desk {
@@ -51,27 +58,43 @@ impl Desk {
 
     /// For a caller: what is newer than the last one is published as well.
     pub(super) async fn status(&self) -> Result<Arc<Status>, Error> {
+        Ok(self.fresh().await?.status.clone())
+    }
+
+    /// The same as JSON.
+    pub(super) async fn json(&self) -> Result<String, Error> {
+        let fresh = self.fresh().await?;
+        if let Some(json) = fresh.json.get() {
+            return Ok(json.clone());
+        }
+        let json = serde_json::to_string(&*fresh.status);
+        let json = json.map_err(|error| Error::Failed(format!("the status cannot be written: {error}")))?;
+        Ok(fresh.json.get_or_init(|| json).clone())
+    }
+
+    async fn fresh(&self) -> Result<Arc<Fresh>, Error> {
         self.read_status(|| self.read.notify_one()).await
     }
 
     /// For what is published: it must not bring itself about, or it would go on for ever.
     pub(super) async fn published(&self) -> Result<Arc<Status>, Error> {
-        self.read_status(|| {}).await
+        Ok(self.read_status(|| {}).await?.status.clone())
     }
 
     /// Who asks while an answer is under way gets that one.
-    async fn read_status(&self, newer: impl FnOnce()) -> Result<Arc<Status>, Error> {
+    async fn read_status(&self, newer: impl FnOnce()) -> Result<Arc<Fresh>, Error> {
         let asked = async {
             let mut last = self.last.lock().await;
-            if let Some((at, status)) = last.as_ref()
+            if let Some((at, fresh)) = last.as_ref()
                 && at.elapsed() < STATUS_KEEPS
             {
-                return Ok(status.clone());
+                return Ok(fresh.clone());
             }
             let status = Arc::new(self.ask(STATUS_PATIENCE, Question::Status).await?);
-            *last = Some((Instant::now(), status.clone()));
+            let fresh = Arc::new(Fresh { status, json: OnceLock::new() });
+            *last = Some((Instant::now(), fresh.clone()));
             newer();
-            Ok(status)
+            Ok(fresh)
         };
         timeout(STATUS_PATIENCE, asked).await.unwrap_or_else(|_| Err(late(STATUS_PATIENCE)))
     }
@@ -241,6 +264,23 @@ mod tests {
         tokio::time::sleep(STATUS_KEEPS).await;
         let (later, ()) = tokio::join!(desk.status(), async { answer(asked.recv().await, "third") });
         assert_eq!(later.unwrap().node, "third");
+    }
+
+    #[tokio::test]
+    async fn a_status_is_put_into_text_once_for_all_who_ask() {
+        let (desk, mut asked) = desk();
+        let answer = async {
+            match asked.recv().await {
+                Some(Question::Status(answer)) => answer.send(crate::dbus::news::tests::status()).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (first, ()) = tokio::join!(desk.json(), answer);
+        let first = first.unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&first).unwrap(), crate::dbus::news::tests::status());
+        let kept = desk.fresh().await.unwrap();
+        assert_eq!(kept.json.get(), Some(&first), "who asks next finds it");
+        assert_eq!(desk.json().await.unwrap(), first);
     }
 
     #[tokio::test]

@@ -4,11 +4,34 @@
 use super::news::link_state;
 use crate::cluster::Status;
 use crate::cluster::status::{GroupStatus, LinkStatus, NodeStatus, SCHEMA};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The status that was published last. All objects read from it, and none of them ever waits.
 #[derive(Clone, Debug)]
-pub(super) struct Mirror(Arc<Mutex<Arc<Status>>>);
+pub(super) struct Mirror(Arc<Mutex<Arc<Published>>>);
+
+/// With the places of all names in it: each property of each object is looked up by one.
+#[derive(Debug)]
+struct Published {
+    status: Arc<Status>,
+    nodes: HashMap<String, usize>,
+    links: HashMap<String, usize>,
+    groups: HashMap<String, usize>,
+}
+
+impl Published {
+    fn new(status: Arc<Status>) -> Arc<Published> {
+        let nodes = places(status.nodes.iter().map(|node| &node.name));
+        let links = places(status.links.iter().map(|link| &link.name));
+        let groups = places(status.groups.iter().map(|group| &group.name));
+        Arc::new(Published { status, nodes, links, groups })
+    }
+}
+
+fn places<'a>(names: impl Iterator<Item = &'a String>) -> HashMap<String, usize> {
+    names.enumerate().map(|(place, name)| (name.clone(), place)).collect()
+}
 
 impl Mirror {
     /// Before the daemon has said anything.
@@ -27,14 +50,20 @@ impl Mirror {
             attention: vec![],
             maintenance: false,
         };
-        Mirror(Arc::new(Mutex::new(Arc::new(status))))
+        Mirror(Arc::new(Mutex::new(Published::new(Arc::new(status)))))
     }
 
+    /// What it was before.
     pub(super) fn replace(&self, status: Arc<Status>) -> Arc<Status> {
-        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), status)
+        let new = Published::new(status);
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), new).status.clone()
     }
 
     pub(super) fn status(&self) -> Arc<Status> {
+        self.published().status.clone()
+    }
+
+    fn published(&self) -> Arc<Published> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -62,8 +91,9 @@ macro_rules! read {
     ($object:ty, $list:ident, $status:ty) => {
         impl $object {
             fn read<T: Default>(&self, read: impl FnOnce(&$status) -> T) -> T {
-                let status = self.mirror.status();
-                status.$list.iter().find(|one| one.name == self.name).map(read).unwrap_or_default()
+                let published = self.mirror.published();
+                let place = published.$list.get(&self.name);
+                place.map(|place| read(&published.status.$list[*place])).unwrap_or_default()
             }
         }
     };

@@ -81,8 +81,7 @@ impl Manager {
     /// All there is to know, as JSON with a schema version. Anybody may ask.
     #[zbus(out_args("json"))]
     async fn status(&self) -> Result<String, Error> {
-        let status = self.desk.status().await?;
-        serde_json::to_string(&*status).map_err(|error| Error::Failed(format!("the status cannot be written: {error}")))
+        self.desk.json().await
     }
 
     /// Why the group is where it is: one sentence, then the chain of reasons. Anybody may ask.
