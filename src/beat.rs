@@ -46,6 +46,8 @@ pub struct BeatThread {
     /// Rises with every round: shows that this thread lives.
     progress: Arc<AtomicU64>,
     headline: String,
+    /// As it was told last.
+    peers_in_standby: u64,
     /// The host thread knows that the status changed, and has not asked for it yet.
     change_told: bool,
     usable: Vec<bool>,
@@ -85,6 +87,7 @@ impl BeatThread {
             inbox,
             progress,
             headline: String::new(),
+            peers_in_standby: 0,
             change_told: false,
             usable,
             host_moves: HostMoves::new(host_moves, now),
@@ -395,7 +398,8 @@ impl BeatThread {
             if Instant::now() < until {
                 ended.extend(self.edges.work(until));
             }
-            if changed {
+            let standby = self.heart.peers_in_standby();
+            if changed || std::mem::replace(&mut self.peers_in_standby, standby) != standby {
                 self.tell_headline();
                 self.tell_change();
             }

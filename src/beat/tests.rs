@@ -258,3 +258,47 @@ fn a_change_is_one_word_to_the_host_thread_until_it_asks_what_it_is() {
     rig.thread.act();
     assert!(rig.orders.try_recv().is_err(), "nothing changed, nothing is said");
 }
+
+#[test]
+fn a_peers_standby_is_told_though_nothing_follows_from_it() {
+    use crate::config::model::{LinkId, LinkKind};
+    use crate::wire::{Echo, Message, NodeFlags, StateMark};
+    let mut config = config(&["alpha", "beta"]);
+    let kind = LinkKind::Ucast { peers: BTreeMap::new() };
+    config.links = vec![LinkConfig { name: "hb0".into(), interface: "hb0".into(), port: 694, kind }];
+    let (own, peer, cluster_tag) = (config.node(NodeId(0)).tag, config.node(NodeId(1)).tag, config.cluster_tag);
+    let mut rig = rig("beat-standby", config, &[]);
+    // It speaks once, so that there is something to have heard of it.
+    rig.thread.heart.fold(Event::Link { link: LinkId(0), usable: true });
+    rig.thread.news = true;
+    rig.thread.act();
+    let mut hear = |sequence, standby| {
+        let message = Message {
+            cluster_tag,
+            sender: peer,
+            incarnation: Incarnation(200),
+            sequence,
+            sent_at: 0,
+            boot: BootId(20),
+            cluster_digest: 0,
+            state: StateMark::default(),
+            flags: NodeFlags { joined: true, standby, ..NodeFlags::default() },
+            maintenance: crate::cluster::Maintenance::default(),
+            echoes: vec![Echo { node: own, incarnation: Incarnation(1), sequence: 1, holds: 0 }],
+            groups: Vec::new(),
+        };
+        rig.thread.heart.begin(clock::now());
+        rig.thread.heart.hear(LinkId(0), &message);
+        rig.thread.news = true;
+        rig.thread.act();
+        rig.thread.change_told = false;
+        std::iter::from_fn(|| rig.orders.try_recv().ok()).any(|order| matches!(order, ToHost::Changed))
+    };
+    for sequence in 1..4 {
+        hear(sequence, false);
+    }
+    assert!(!hear(4, false), "nothing changed");
+    assert!(hear(5, true));
+    assert!(!hear(6, true), "it is told");
+    assert!(hear(7, false));
+}

@@ -36,6 +36,12 @@ impl Cluster {
         self.group(id).order
     }
 
+    /// Which peers are in standby, a bit each: a peer's word that nothing else follows from.
+    pub fn peers_in_standby(&self) -> u64 {
+        let peers = self.view.peers.iter().filter(|(_, peer)| peer.standby);
+        peers.fold(0, |bits, (node, _)| bits | 1u64.wrapping_shl(u32::from(node.0)))
+    }
+
     pub fn has_joined(&self) -> bool {
         self.joined
     }

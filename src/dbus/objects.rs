@@ -134,6 +134,12 @@ impl Node {
         };
         self.read(|node| word(node).to_owned())
     }
+
+    /// An operator wants it to own nothing, until Online is said there.
+    #[zbus(property)]
+    fn standby(&self) -> bool {
+        self.read(|node| node.standby)
+    }
 }
 
 #[zbus::interface(name = "org.hafailover1.Link")]
@@ -227,5 +233,11 @@ impl Group {
     #[zbus(property)]
     fn stopped_by_operator(&self) -> bool {
         self.read(|group| group.stopped_by_operator)
+    }
+
+    /// It is where it is by an operator's word: Failback= waits.
+    #[zbus(property)]
+    fn parked(&self) -> bool {
+        self.read(|group| group.parked)
     }
 }

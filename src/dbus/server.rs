@@ -93,7 +93,7 @@ impl Manager {
         found.map(explain).ok_or_else(|| Error::Failed(format!("nothing is known of group {group} yet")))
     }
 
-    /// Hands the group over to a node, and answers when it runs there. To be said on its owner. Takes manage-groups.
+    /// Hands the group over to a node, and answers when it runs there. May be said on any node. Takes manage-groups.
     #[zbus(name = "Move", out_args("text"))]
     async fn move_group(
         &self,
@@ -249,6 +249,12 @@ impl Manager {
     #[zbus(property)]
     fn state(&self) -> String {
         self.mirror.status().state.clone()
+    }
+
+    /// An operator wants the whole cluster left alone, until SetMaintenance says otherwise.
+    #[zbus(property)]
+    fn maintenance(&self) -> bool {
+        self.mirror.status().maintenance
     }
 
     /// Whole sentences on what needs attention; empty when all is well.

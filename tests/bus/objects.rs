@@ -72,6 +72,8 @@ async fn everything_has_an_object_with_what_the_status_says_of_it() {
         ("/org/hafailover1/group/web", "org.hafailover1.Group", "Members", "[\"nginx.service\"]"),
         ("/org/hafailover1/group/web", "org.hafailover1.Group", "Banned", "\"\""),
         ("/org/hafailover1/group/web", "org.hafailover1.Group", "StoppedByOperator", "false"),
+        ("/org/hafailover1/group/web", "org.hafailover1.Group", "Parked", "false"),
+        ("/org/hafailover1/node/beta", "org.hafailover1.Node", "Standby", "false"),
         ("/org/hafailover1/node/alpha", "org.hafailover1.Node", "Local", "true"),
         ("/org/hafailover1/node/beta", "org.hafailover1.Node", "Local", "false"),
         ("/org/hafailover1/node/beta", "org.hafailover1.Node", "State", "\"alive\""),
@@ -86,6 +88,28 @@ async fn everything_has_an_object_with_what_the_status_says_of_it() {
         interfaces.keys().any(|name: &OwnedInterfaceName| name.starts_with("org.hafailover1"))
     };
     assert_eq!(objects.values().filter(|object| own(object)).count(), 4, "{:?}", objects.keys());
+}
+
+#[tokio::test]
+async fn an_operators_words_are_properties() {
+    let bus = Bus::start();
+    let daemon = Daemon::start(&bus).await;
+    let mut signals = signals(&bus).await;
+    daemon.change(|status| {
+        status.nodes[1].standby = true;
+        status.groups[0].parked = true;
+        status.maintenance = true;
+    });
+    for (path, property) in [
+        ("/org/hafailover1/node/beta", "Standby"),
+        ("/org/hafailover1/group/web", "Parked"),
+        ("/org/hafailover1", "Maintenance"),
+    ] {
+        let signal = next(&mut signals).await;
+        assert_eq!(told(&signal), (path.to_owned(), "PropertiesChanged".to_owned()));
+        assert_eq!(changed(&signal), [(property.to_owned(), "true".to_owned())]);
+    }
+    quiet(&mut signals).await;
 }
 
 #[tokio::test]
