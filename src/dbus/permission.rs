@@ -29,7 +29,7 @@ const WAITING_MAX: u32 = 8;
 pub enum Permission {
     /// Move, stop, start and clear groups.
     ManageGroups,
-    /// Standby, takeover, online, maintenance, recording: what concerns a node as a whole.
+    /// Standby, takeover, online, recording: what concerns a node as a whole; and maintenance of the whole cluster.
     ManageNode,
     Reload,
 }
