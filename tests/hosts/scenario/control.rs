@@ -14,7 +14,7 @@ const NODE: &str = "org.hafailover1.manage-node";
 const RELOAD: &str = "org.hafailover1.reload";
 
 /// What a method is called with, and the action that allows it; none for reading. In an order in which each can be done.
-const METHODS: [(&str, &[&str], Option<&str>); 12] = [
+const METHODS: [(&str, &[&str], Option<&str>); 14] = [
     ("Status", &[], None),
     ("Why", &["s", "web"], None),
     ("Clear", &["s", "web"], Some(GROUPS)),
@@ -22,9 +22,11 @@ const METHODS: [(&str, &[&str], Option<&str>); 12] = [
     ("Start", &["s", "web"], Some(GROUPS)),
     ("Move", &["ss", "web", "beta"], Some(GROUPS)),
     ("Reload", &[], Some(RELOAD)),
+    ("Record", &["s", "on"], Some(NODE)),
     ("Record", &["s", "off"], Some(NODE)),
-    ("Standby", &["sb", "foreign", "false"], Some(NODE)),
+    ("Standby", &["sb", "all", "true"], Some(NODE)),
     ("Takeover", &["s", "foreign"], Some(NODE)),
+    ("SetMaintenance", &["b", "true"], Some(NODE)),
     ("SetMaintenance", &["b", "false"], Some(NODE)),
     ("Online", &[], Some(NODE)),
 ];
@@ -116,12 +118,26 @@ fn every_method_by_every_caller(host: &Host) -> Result<usize> {
     Ok(CALLERS.len() * METHODS.len())
 }
 
-/// Owner and epoch of web: whatever is done to it changes one of them.
-fn orders(host: &Host) -> Result<(Option<String>, u32)> {
+/// What a method that was refused could have changed.
+#[derive(PartialEq)]
+struct Orders {
+    /// Each group's owner, epoch, and whether it was stopped: whatever is done to one changes one of them.
+    groups: Vec<(String, Option<String>, u32, bool)>,
+    maintenance: bool,
+    standby: Vec<bool>,
+    recording: String,
+}
+
+fn orders(host: &Host) -> Result<Orders> {
     let (_, text) = host.attempt(&["hafailoverctl", "status", "--json"])?;
     let status: hafailover::cluster::status::Status = serde_json::from_str(&text)?;
-    let web = status.groups.into_iter().find(|group| group.name == "web").ok_or("no group web")?;
-    Ok((web.owner, web.epoch))
+    let groups = status.groups.into_iter().map(|it| (it.name, it.owner, it.epoch, it.stopped_by_operator));
+    Ok(Orders {
+        groups: groups.collect(),
+        maintenance: status.maintenance,
+        standby: status.nodes.iter().map(|node| node.standby).collect(),
+        recording: host.run(&["hafailoverctl", "record", "status"])?,
+    })
 }
 
 /// Root's stop, start and move, by the daemon's own signals.
