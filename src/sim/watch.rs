@@ -55,7 +55,11 @@ impl Watch {
         let spells = faults.iter().any(spell);
         let harmless = rough.harmless(scenario.keepalive(), scenario.links);
         Watch {
-            one_owner: OneOwner::new(groups, scenario.deadtimes(if wrong { WRONG_CLOCK } else { 0 })),
+            one_owner: OneOwner::new(
+                groups,
+                scenario.deadtimes(if wrong { WRONG_CLOCK } else { 0 }),
+                scenario.keepalive(),
+            ),
             rules: Rules::new(groups),
             settles: Settles::new(scenario.nodes, scenario.links),
             moves: Moves::new(groups, deadtime, scenario.initdead(), !harmless, spells),
@@ -95,22 +99,24 @@ impl Watch {
         let message = &packet.message;
         let ears = &mut self.ears[host][packet.from];
         let Some(echo) = message.echoes.iter().find(|echo| echo.incarnation == me) else { return };
-        // What might be a replay counts for nobody: a new run must have heard more of us than the one before.
+        // Its last words are heard when it is gone.
+        ears.goodbye |= message.flags.left;
+        // What might be a replay counts for nobody: another run must have heard more of us than the one before. That holds for late
+        // words of a run that is over too: after them the living one must show more than they did.
         let new = match ears.highest {
             Some((incarnation, highest)) if incarnation == message.incarnation => message.sequence > highest,
             _ => echo.sequence > ears.echoed,
         };
-        // Late words of a run that is over still show what it had heard.
-        if living != Some(message.incarnation) && ears.highest.is_none_or(|(last, _)| last == message.incarnation) {
-            ears.echoed = ears.echoed.max(echo.sequence);
+        if !new {
+            return;
         }
-        // Its last words are heard when it is gone.
-        ears.goodbye |= message.flags.left;
-        if living == Some(message.incarnation) && new {
-            let highest = Some((message.incarnation, message.sequence));
-            let (echoed, goodbye) = (ears.echoed.max(echo.sequence), message.flags.left);
-            let digest = packet.files;
-            *ears = Ears { since: now, heard_sent: Some(packet.sent), highest, echoed, goodbye, digest };
+        ears.highest = Some((message.incarnation, message.sequence));
+        ears.echoed = ears.echoed.max(echo.sequence);
+        if living == Some(message.incarnation) {
+            ears.since = now;
+            ears.heard_sent = Some(packet.sent);
+            ears.goodbye = message.flags.left;
+            ears.digest = packet.files;
             self.one_owner.heard(now, host, packet.from, packet.sent);
         }
     }

@@ -1,6 +1,6 @@
 //! At most one host has a group's addresses or members, except for what `proof = "silence"` admits: one of two owners truly heard
 //! nothing of the other for a deadtime when it decided, and no neighbour could have told it better.
-//! Once both hear each other again, one of them stops within two heartbeats.
+//! Once both hear each other again, one of them stops within two keepalives.
 
 use super::Violation;
 use crate::sim::scenario::MOST_NODES;
@@ -28,6 +28,8 @@ struct Episode {
     since: Nanos,
     /// How much the lower-numbered heard of the other, and the other of it.
     heard: [u32; 2],
+    /// When each had heard something of the other.
+    again: Option<Nanos>,
     /// When both had heard of each other what it takes.
     known: Option<Nanos>,
 }
@@ -39,6 +41,7 @@ type Pair = (usize, usize);
 pub struct OneOwner {
     /// The longest and the shortest span that a deadtime can take.
     deadtimes: (Nanos, Nanos),
+    keepalive: Nanos,
     decisions: Vec<[Option<Decision>; MOST_NODES]>,
     owned: Vec<[bool; MOST_NODES]>,
     episodes: Vec<BTreeMap<Pair, Episode>>,
@@ -48,9 +51,10 @@ pub struct OneOwner {
 }
 
 impl OneOwner {
-    pub fn new(groups: usize, deadtimes: (Nanos, Nanos)) -> OneOwner {
+    pub fn new(groups: usize, deadtimes: (Nanos, Nanos), keepalive: Nanos) -> OneOwner {
         OneOwner {
             deadtimes,
+            keepalive,
             decisions: vec![[None; MOST_NODES]; groups],
             owned: vec![[false; MOST_NODES]; groups],
             episodes: vec![BTreeMap::new(); groups],
@@ -99,7 +103,7 @@ impl OneOwner {
                     self.longest = self.longest.max(now - episode.since);
                 }
             } else if self.owned[group][other] {
-                self.episodes[group].insert(pair, Episode { since: now, heard: [0; 2], known: None });
+                self.episodes[group].insert(pair, Episode { since: now, heard: [0; 2], again: None, known: None });
                 self.admit(now, host, other, group)?;
             }
         }
@@ -132,6 +136,9 @@ impl OneOwner {
             if sent >= episode.since {
                 episode.heard[usize::from(host > from)] += 1;
             }
+            if !episode.heard.contains(&0) {
+                episode.again.get_or_insert(now);
+            }
             if episode.heard.iter().all(|heard| *heard >= HEARD) {
                 episode.known.get_or_insert(now);
             }
@@ -141,8 +148,7 @@ impl OneOwner {
     /// A daemon was away: what was heard before does not count.
     pub fn disturbed(&mut self) {
         for episode in self.episodes.iter_mut().flat_map(|episodes| episodes.values_mut()) {
-            episode.heard = [0; 2];
-            episode.known = None;
+            *episode = Episode { since: episode.since, heard: [0; 2], again: None, known: None };
         }
     }
 
@@ -161,8 +167,10 @@ impl OneOwner {
         ending: bool,
         patience: Option<Nanos>,
     ) -> Result<(), Violation> {
-        let Some(known) = self.episodes[group].get(&pair).and_then(|episode| episode.known) else { return Ok(()) };
-        if !ending {
+        let Some(episode) = self.episodes[group].get(&pair) else { return Ok(()) };
+        let (Some(again), Some(known)) = (episode.again, episode.known) else { return Ok(()) };
+        // A third node may have to tell first that the lower one of them was beaten, or outlived what had beaten it.
+        if !ending && now - again > 2 * self.keepalive {
             return self.violation(now, format!("group {group}: {pair:?} hear each other and neither stops"));
         }
         match patience {
