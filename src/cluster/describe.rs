@@ -46,6 +46,15 @@ impl Cluster {
         self.joined
     }
 
+    /// An operator's word keeps groups from this node, or leaves the cluster alone.
+    pub fn in_standby(&self) -> bool {
+        self.standby.on
+    }
+
+    pub fn in_maintenance(&self) -> bool {
+        self.maintenance.on
+    }
+
     pub fn status(&self) -> Status {
         self.status_with(&[])
     }

@@ -4,12 +4,13 @@
 use super::random::Random;
 use super::scenario::{Scenario, without};
 use super::{MS, Nanos, SECOND};
+use crate::cluster::Which;
 
 /// Every seed has at least this many.
 pub const FEWEST: u64 = 5;
 const MOST: u64 = 24;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// One link, one direction, between two nodes.
     CutOneWay {
@@ -147,7 +148,7 @@ pub enum Fault {
     Replay {
         to: usize,
     },
-    // What operators say, on whatever node they happen to be. New words of theirs belong here.
+    // What operators say, on whatever node they happen to be.
     Move {
         host: usize,
         group: usize,
@@ -165,10 +166,30 @@ pub enum Fault {
         host: usize,
         group: usize,
     },
+    Standby {
+        host: usize,
+        which: Which,
+    },
+    /// `--stay`, until it is over.
+    StandbyStays {
+        host: usize,
+    },
+    Takeover {
+        host: usize,
+        which: Which,
+    },
+    Online {
+        host: usize,
+    },
+    /// Until it is over: ended on another node, if that one hears the word.
+    Maintenance {
+        host: usize,
+        ends_on: usize,
+    },
 }
 
 /// How many kinds [`draw`] knows.
-const KINDS: u64 = 45;
+const KINDS: u64 = 57;
 /// By this many millionths a clock is wrong in [`Fault::WrongClock`].
 pub const WRONG_CLOCK: i64 = 10_000;
 
@@ -184,7 +205,11 @@ impl Fault {
     /// The name of its kind.
     pub fn name(&self) -> String {
         let text = format!("{self:?}");
-        text.split([' ', '{']).next().unwrap_or_default().into()
+        let name = text.split([' ', '{']).next().unwrap_or_default();
+        match self {
+            Fault::Standby { which, .. } | Fault::Takeover { which, .. } => format!("{name}{which:?}"),
+            _ => name.into(),
+        }
     }
 
     fn about(&mut self) -> ([Option<&mut usize>; 2], Option<&mut usize>) {
@@ -207,6 +232,10 @@ impl Fault {
             WrongClock { host, .. } | HostThreadStuck { host } | RunFull { host } => ([Some(host), None], None),
             ActionsFail { host } | ActionsHang { host } | ActionsSlow { host } => ([Some(host), None], None),
             Replay { to } => ([Some(to), None], None),
+            Standby { host, .. } | StandbyStays { host } | Takeover { host, .. } | Online { host } => {
+                ([Some(host), None], None)
+            }
+            Maintenance { host, ends_on } => ([Some(host), Some(ends_on)], None),
             GuardMissing { host, group } | MemberFails { host, group } | AddressDeleted { host, group } => {
                 ([Some(host), None], Some(group))
             }
@@ -297,7 +326,8 @@ fn draw_one(random: &mut Random, scenario: &Scenario) -> Fault {
     let group = random.below(scenario.groups.len() as u64) as usize;
     let side = random.between(1, (1 << nodes) - 2) as u8;
     let fast = random.permille(500);
-    match random.below(KINDS + 6) {
+    let place = random.below(KINDS + 7) as usize;
+    match place {
         0 => CutOneWay { from: host, to: other, link },
         1 => CutWay { from: host, to: other },
         2 => CutPair { a: host, b: other },
@@ -343,10 +373,15 @@ fn draw_one(random: &mut Random, scenario: &Scenario) -> Fault {
         42 => Start { host, group },
         43 => Clear { host, group },
         44..=46 => Move { host, group, to: other },
+        47..=49 => PowerLoss { host },
+        50..=53 => Standby { host, which: Which::WORDS[place - 50].1 },
+        54..=57 => Takeover { host, which: Which::WORDS[place - 54].1 },
+        58 => StandbyStays { host },
+        59 => Online { host },
+        60 => Maintenance { host, ends_on: other },
         // The commonest ones once more.
-        47 => PowerLoss { host },
-        48 => PauseDaemon { host },
-        49 => KillDaemon { host },
+        61 => PauseDaemon { host },
+        62 => KillDaemon { host },
         _ => CutAllHeartbeats,
     }
 }

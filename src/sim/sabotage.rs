@@ -32,7 +32,8 @@ impl World {
                 self.ownership(host);
             }
             _ => {
-                let request = RequestId(self.now);
+                self.requests += 1;
+                let request = RequestId(self.requests);
                 let shape = &self.scenario.groups[0];
                 let to = shape.nodes[self.random.below(shape.nodes.len() as u64) as usize];
                 let command = Command::Move { group: GroupId(0), to: NodeId(to as u8) };

@@ -5,10 +5,13 @@ use super::host::Later;
 use super::network::count;
 use super::scenario::{MOST_LINKS, Rough};
 use super::world::{Happening, World};
-use super::{MS, Nanos};
-use crate::cluster::{Command, Event, RequestId};
+use super::{MS, Nanos, SECOND};
+use crate::cluster::{Cluster, Command, Event, RequestId, Which};
 use crate::config::model::{GroupId, LinkId, NodeId};
 use std::sync::Arc;
+
+/// The world needs so long to rest after the last word.
+const LAST_WORDS: Nanos = 14 * SECOND;
 
 impl World {
     pub fn strike(&mut self, planned: Planned) {
@@ -18,6 +21,13 @@ impl World {
         let until = self.now + planned.span;
         self.watch.moves.event(self.now);
         self.watch.moves.troubled_until(until);
+        if let Some((host, command)) = said(planned.fault) {
+            self.command(host, command);
+            if matches!(planned.fault, Fault::StandbyStays { .. } | Fault::Maintenance { .. }) {
+                self.at(until, Happening::End(planned));
+            }
+            return;
+        }
         match planned.fault {
             Fault::PowerLoss { host } => self.power_loss(host, until),
             Fault::PowerLossAll => (0..self.scenario.nodes).for_each(|host| self.power_loss(host, until)),
@@ -47,12 +57,6 @@ impl World {
                     self.hosts[host].hold_clock(self.now, planned.span);
                 }
             }
-            Fault::Move { host, group, to } => {
-                self.command(host, Command::Move { group: id(group), to: NodeId(to as u8) });
-            }
-            Fault::Stop { host, group } => self.command(host, Command::Stop { group: id(group) }),
-            Fault::Start { host, group } => self.command(host, Command::Start { group: id(group) }),
-            Fault::Clear { host, group } => self.command(host, Command::Clear { group: id(group) }),
             Fault::MemberFails { host, group } => {
                 if let Some(event) = self.hosts[host].lose_member(group) {
                     self.ownership(host);
@@ -82,6 +86,8 @@ impl World {
         self.watch.moves.event(self.now);
         match planned.fault {
             Fault::OtherFiles { host } => self.other_files(host, false),
+            Fault::StandbyStays { host } => self.command(host, Command::Online),
+            Fault::Maintenance { ends_on, .. } => self.command(ends_on, Command::Maintenance { on: false }),
             fault => self.toggle(fault, false),
         }
     }
@@ -165,7 +171,8 @@ impl World {
     }
 
     fn command(&mut self, host: usize, command: Command) {
-        let request = RequestId(self.now);
+        self.requests += 1;
+        let request = RequestId(self.requests);
         let frozen_until = self.hosts[host].frozen_until;
         if let Some(daemon) = &self.hosts[host].daemon {
             let reads_at = self.now.max(frozen_until).max(daemon.paused_until);
@@ -324,6 +331,25 @@ impl World {
         self.round(host, None);
     }
 
+    /// Operators end what they began, on every node that does not know it yet, until the world is to rest.
+    pub fn last_words(&mut self) {
+        for host in 0..self.scenario.nodes {
+            let says = |word: fn(&Cluster) -> bool| {
+                self.hosts[host].daemon.as_ref().is_some_and(|daemon| word(&daemon.cluster))
+            };
+            let (standby, maintenance) = (says(Cluster::in_standby), says(Cluster::in_maintenance));
+            if standby {
+                self.command(host, Command::Online);
+            }
+            if maintenance {
+                self.command(host, Command::Maintenance { on: false });
+            }
+        }
+        if self.now + LAST_WORDS < self.scenario.settled {
+            self.at(self.now + SECOND, Happening::LastWords);
+        }
+    }
+
     /// All faults are over.
     pub fn heal(&mut self) {
         self.timeline.note(self.now, None, || "everything is mended".into());
@@ -338,6 +364,7 @@ impl World {
         }
         self.foreign.fill(0);
         self.watch.moves.event(self.now);
+        self.at(self.now + SECOND, Happening::LastWords);
         if let Some(host) = self.scenario.off {
             self.power_loss(host, self.scenario.end + 1);
         }
@@ -356,6 +383,22 @@ impl World {
             self.at(self.now + 900 * MS, Happening::StartDaemon { host });
         }
     }
+}
+
+/// What an operator says, on which host.
+fn said(fault: Fault) -> Option<(usize, Command)> {
+    Some(match fault {
+        Fault::Move { host, group, to } => (host, Command::Move { group: id(group), to: NodeId(to as u8) }),
+        Fault::Stop { host, group } => (host, Command::Stop { group: id(group) }),
+        Fault::Start { host, group } => (host, Command::Start { group: id(group) }),
+        Fault::Clear { host, group } => (host, Command::Clear { group: id(group) }),
+        Fault::Standby { host, which } => (host, Command::Standby { which, stay: false }),
+        Fault::StandbyStays { host } => (host, Command::Standby { which: Which::All, stay: true }),
+        Fault::Takeover { host, which } => (host, Command::Takeover { which }),
+        Fault::Online { host } => (host, Command::Online),
+        Fault::Maintenance { host, .. } => (host, Command::Maintenance { on: true }),
+        _ => return None,
+    })
 }
 
 /// Whether packets from one node to another get lost on a link.

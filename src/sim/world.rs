@@ -92,6 +92,8 @@ pub enum Happening {
     },
     Sabotage,
     Heal,
+    /// Operators end standby and maintenance.
+    LastWords,
     Look,
     /// A daemon compares the host's addresses with what should be there, which it does now and then.
     Compare,
@@ -147,6 +149,7 @@ pub struct World {
     pub sabotage: Sabotage,
     queue: BinaryHeap<Due>,
     counter: u64,
+    pub requests: u64,
     written: [u64; MOST_NODES],
     /// What a step's events are told with, kept for its room.
     pub reading: Vec<News>,
@@ -174,6 +177,7 @@ impl World {
             sabotage,
             queue: BinaryHeap::new(),
             counter: 0,
+            requests: 0,
             written: [0; MOST_NODES],
             reading: Vec::new(),
             random,
@@ -266,6 +270,7 @@ impl World {
             }
             Happening::Sabotage => self.commit_sabotage(),
             Happening::Heal => self.heal(),
+            Happening::LastWords => self.last_words(),
             Happening::Compare => {
                 self.compare();
                 self.at(self.now + COMPARE, Happening::Compare);
