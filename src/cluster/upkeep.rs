@@ -158,8 +158,10 @@ impl Cluster {
         let (Some(record), Phase::Running { grant }) = (self.group(id).record, &self.group(id).phase) else { return };
         let given_elsewhere = record.heir.is_some_and(|heir| heir != self.config.me);
         let from = record.grant.node;
+        // Who gave it up by other files may have a part of it up in another group by now.
+        let same = self.config.group(id).digest;
         let idle = self.view.peer(from).is_some_and(|peer| peer.state.heard())
-            && self.view.says(from, id).is_some_and(|says| says.role == Role::Idle);
+            && self.view.says(from, id).is_some_and(|says| says.role == Role::Idle && says.config == same);
         // What it said may be long over where more of it waits to be read.
         let stale = self.asleep || self.has_unread() || self.now.since(self.read_at) > self.config.timing.keepalive;
         if record.grant == *grant || !record.released || given_elsewhere || !idle || stale {

@@ -140,3 +140,23 @@ fn a_word_that_is_lost_turns_no_change_back() {
     let back = |action: &Action| matches!(action, Action::RepairAddress { .. });
     assert!(!nodes.hearts[A].decide(millis(nodes.now + 1)).iter().any(back), "it goes on where it is");
 }
+
+#[test]
+fn what_was_given_up_by_other_files_is_not_gone_on_with() {
+    let mut nodes = Nodes::new(&version(1, &[77], &[]));
+    nodes.dead[A] = true;
+    for at in (nodes.now..nodes.now + 4000).step_by(50) {
+        // Nobody hears alpha, but it does not stand still.
+        nodes.hearts[A].begin(millis(at));
+        nodes.hearts[A].decide(millis(at));
+    }
+    nodes.run(2000);
+    assert_eq!((nodes.role(A), nodes.role(B)), (Role::Running, Role::Running));
+    // Meanwhile its address belongs to another group.
+    nodes.files(B, &[other(5, &[77], &[])]);
+    nodes.run(2000);
+    assert_eq!((nodes.role(B), nodes.hearts[B].role(OTHER)), (Role::Idle, Role::Running));
+    nodes.dead[A] = false;
+    nodes.run(3000);
+    assert_eq!((nodes.role(A), nodes.hearts[B].role(OTHER)), (Role::Idle, Role::Running));
+}
