@@ -6,7 +6,7 @@ use super::Cluster;
 use super::group::Phase;
 use super::told::PeerGroup;
 use super::view::PeerState;
-use crate::config::model::{GroupConfig, GroupId};
+use crate::config::model::{GroupConfig, GroupId, NodeId};
 use crate::wire::Role;
 
 /// Whether two groups have an address or a member in common; and which.
@@ -41,17 +41,35 @@ impl Cluster {
             return Ok(());
         }
         for other in self.config.group_ids().filter(|other| *other != id) {
-            let (runs, files) = (self.config.group(other), self.pending_digest(other));
-            let unknown = |says: PeerGroup| says.config != runs.digest && Some(says.config) != files;
-            if let Some(node) = self.has_it(other, unknown) {
+            if let Some(node) = self.may_put_up(other, id, to) {
                 return Err(format!(
-                    "waits for {node}, which has group {0} by other files and may have any of these parts in it: reload \
+                    "waits for {node}, which goes by other files for group {0} and may have any of these parts in it: reload \
                      there, or `hafailoverctl stop {0}`",
-                    runs.name
+                    self.config.group(other).name
                 ));
             }
         }
         Ok(())
+    }
+
+    /// A peer that is heard and may have a part of `to` up in another group, or be about to.
+    fn may_put_up(&self, other: GroupId, id: GroupId, to: &GroupConfig) -> Option<&str> {
+        let (runs, files) = (self.config.group(other).digest, self.pending_digest(other));
+        let mut heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard());
+        let (node, _) = heard.find(|(node, peer)| {
+            // Who runs this group so has none of these parts in another one: it could not have adopted it.
+            if self.view.mentions(**node, id).is_some_and(|says| says.config == to.digest) {
+                return false;
+            }
+            let Some(says) = self.view.mentions(**node, other) else { return !peer.told_all() };
+            if says.config == 0 || says.config == runs || Some(says.config) == files {
+                return false;
+            }
+            // An idle one may be starting it, unless it knows that it must not: rule 13.
+            let knows = self.said.runs_since(other, runs).is_some_and(|version| peer.holds() >= version);
+            !(knows && self.view.says(**node, other).is_some_and(|says| says.role == Role::Idle))
+        })?;
+        Some(&self.config.node(*node).name)
     }
 
     /// A peer that is heard, is not idle, and of which `such` is true.
@@ -83,20 +101,20 @@ impl Cluster {
             let name = |node| &self.config.node(node).name;
             return Err(format!("{} still hears {}, which has it", name(by), name(owner)));
         }
-        let stays = |index: usize| runs.addresses.get(index).is_some_and(|address| to.addresses.contains(address));
-        let gone = (0..runs.addresses.len()).filter(|index| !stays(*index)).count();
-        if gone == 0 {
-            return Ok(());
-        }
         let unheard = |state| matches!(state, PeerState::Lost | PeerState::Unheard);
-        let silent = runs.nodes.iter().find(|node| self.view.peer(**node).is_some_and(|peer| unheard(peer.state)));
-        let Some(silent) = silent.map(|node| &self.config.node(*node).name) else { return Ok(()) };
+        let unheard = |node: &&NodeId| self.view.peer(**node).is_some_and(|peer| unheard(peer.state));
+        let Some(silent) = runs.nodes.iter().find(unheard) else { return Ok(()) };
+        let silent = &self.config.node(*silent).name;
+        let stays = |index: usize| runs.addresses.get(index).is_some_and(|address| to.addresses.contains(address));
+        // One that is no more among its Nodes= would be asked no more.
+        let goes = gains(to, runs) || runs.nodes.iter().filter(unheard).any(|node| !to.nodes.contains(node));
         let answers = self.group(id).probing.answered().filter(|_| self.answered_lately(id));
-        if let Some(index) = answers.filter(|index| !stays(*index)) {
+        if let Some(index) = answers.filter(|index| !stays(*index) || (goes && self.owner(id).is_none())) {
             let address = runs.addresses[index].address;
             return Err(format!("{address} answers, and {silent}, which is not heard, may have it"));
         }
-        if here && gone == runs.addresses.len() {
+        let gone = (0..runs.addresses.len()).filter(|index| !stays(*index)).count();
+        if here && gone > 0 && gone == runs.addresses.len() {
             return Err(format!(
                 "{silent} is not heard, and could ask for none of its addresses: keep one of them for now"
             ));

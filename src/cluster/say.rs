@@ -59,6 +59,12 @@ impl Said {
         (says.wish == Some(wish)).then_some(*since)
     }
 
+    /// In which version it was said, or something more of the group, that this node runs it so.
+    pub(super) fn runs_since(&self, id: GroupId, digest: u32) -> Option<u32> {
+        let (says, since) = self.groups.get(usize::from(id.0))?;
+        (says.config == digest).then_some(*since)
+    }
+
     #[cfg(test)]
     pub(super) fn version(&self) -> u32 {
         self.mark.version

@@ -142,6 +142,21 @@ fn a_word_that_is_lost_turns_no_change_back() {
 }
 
 #[test]
+fn two_owners_do_not_wait_for_each_others_former_files() {
+    let (web, db) = (version(1, &[77], &[]), prefers_beta(other(5, &[79], &[])));
+    let mut nodes = each_has_one(&web, &db);
+    // As if the nodes had been apart: each has adopted what it does not own.
+    Arc::make_mut(&mut nodes.hearts[A].config).groups[1] = prefers_beta(other(6, &[79, 81], &[]));
+    Arc::make_mut(&mut nodes.hearts[B].config).groups[0] = version(2, &[77, 80], &[]);
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77, 80], &[]), prefers_beta(other(6, &[79, 81], &[]))]);
+    }
+    nodes.run(2000);
+    let digests = |node: usize| [GROUP, OTHER].map(|id| nodes.hearts[node].config.group(id).digest);
+    assert_eq!((digests(A), digests(B)), ([2, 6], [2, 6]));
+}
+
+#[test]
 fn what_was_given_up_by_other_files_is_not_gone_on_with() {
     let mut nodes = Nodes::new(&version(1, &[77], &[]));
     nodes.dead[A] = true;
@@ -159,4 +174,48 @@ fn what_was_given_up_by_other_files_is_not_gone_on_with() {
     nodes.dead[A] = false;
     nodes.run(3000);
     assert_eq!((nodes.role(A), nodes.hearts[B].role(OTHER)), (Role::Idle, Role::Running));
+}
+
+#[test]
+fn who_is_idle_by_former_files_is_waited_for_until_it_knows_that_they_are_former() {
+    let mut nodes = each_has_one(&version(1, &[77, 80], &[]), &prefers_beta(other(5, &[79], &[])));
+    nodes.hearts[A].fold(Event::Command { request: RequestId(1), command: Command::Stop { group: GROUP } });
+    nodes.run(1000);
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77], &[]), prefers_beta(other(6, &[79, 80], &[]))]);
+    }
+    // Beta hears alpha, which does not hear beta: it might be starting the group, as it was, in this moment.
+    let at = millis(nodes.now);
+    nodes.hearts[A].begin(at);
+    for action in nodes.hearts[A].decide(at) {
+        if let Action::Send(message) = action {
+            nodes.hearts[B].hear(LINK, &message);
+        }
+    }
+    for _ in 0..10 {
+        nodes.hearts[B].begin(at);
+        for action in nodes.hearts[B].decide(at) {
+            assert!(!matches!(action, Action::RepairAddress { .. }), "{action:?}");
+            answer(&action, |_| None).into_iter().for_each(|event| nodes.hearts[B].fold(event));
+        }
+    }
+    assert_eq!(nodes.runs(B).digest, 2);
+    nodes.run(2000);
+    assert_eq!((nodes.runs(A).digest, nodes.hearts[B].config.group(OTHER).digest), (2, 6));
+}
+
+#[test]
+fn nothing_goes_while_a_node_that_is_not_heard_answers() {
+    let without_member = version(2, &[77], &[]);
+    let without_alpha = GroupConfig { nodes: vec![BETA], ..version(2, &[77], &["m.service"]) };
+    for new in [without_member, without_alpha] {
+        let mut nodes = Nodes::new(&version(1, &[77], &["m.service"]));
+        nodes.dead[A] = true;
+        nodes.files(B, &[new]);
+        for _ in 0..80 {
+            nodes.run(50);
+            nodes.hearts[B].fold(Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] });
+        }
+        assert_eq!((nodes.role(B), nodes.runs(B).digest), (Role::Idle, 1));
+    }
 }
