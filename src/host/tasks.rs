@@ -79,16 +79,35 @@ pub(super) async fn ready(progress: Arc<AtomicU64>, systemd: Systemd) -> End {
 }
 
 pub(super) async fn going(systemd: Systemd) -> End {
-    let ask = async {
-        if systemd.stopping().await? {
-            return Ok(Going::HostDown);
+    let ask = || ask_going(systemd.clone());
+    End::Going(answered(&systemd, ask).await.unwrap_or(Going::Stop))
+}
+
+async fn ask_going(systemd: Systemd) -> Result<Going, BusError> {
+    if systemd.stopping().await? {
+        return Ok(Going::HostDown);
+    }
+    Ok(match systemd.own_job().await?.as_deref() {
+        Some("restart" | "try-restart" | "reload-or-start") => Going::Restart,
+        _ => Going::Stop,
+    })
+}
+
+/// Asked again while no answer came: the SIGTERM that systemd sends to all of this unit also ends a `systemctl` that was run by then.
+async fn answered<A>(systemd: &Systemd, ask: impl Fn() -> A) -> Option<Going>
+where
+    A: Future<Output = Result<Going, BusError>>,
+{
+    let deadline = Instant::now() + JOB_PATIENCE;
+    let asking = async {
+        loop {
+            match ask().await {
+                Ok(going) => return Some(going),
+                Err(error) => systemd.outlast(error, deadline).await.ok()?,
+            }
         }
-        Ok::<_, BusError>(match systemd.own_job().await?.as_deref() {
-            Some("restart" | "try-restart" | "reload-or-start") => Going::Restart,
-            _ => Going::Stop,
-        })
     };
-    End::Going(timeout(JOB_PATIENCE, ask).await.ok().and_then(Result::ok).unwrap_or(Going::Stop))
+    timeout(JOB_PATIENCE, asking).await.ok().flatten()
 }
 
 pub(super) async fn host_stopping(systemd: Systemd) -> End {
@@ -122,4 +141,23 @@ pub(super) async fn load_guards(paths: Paths, systemd: Systemd) -> End {
 
 pub(super) async fn reload_systemd(systemd: Systemd) -> End {
     End::SystemdReloaded(systemd.reload().await.err())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::future::ready;
+
+    #[tokio::test]
+    async fn a_question_that_a_sigterm_ended_is_asked_again_and_a_refused_one_is_not() {
+        let (systemd, asked) = (Systemd::new(), Cell::new(0));
+        let killed_once = || match asked.replace(asked.get() + 1) {
+            0 => ready(Err(BusError::Unreachable("systemctl show: signal: 15 (SIGTERM)".into()))),
+            _ => ready(Ok(Going::Restart)),
+        };
+        assert_eq!(answered(&systemd, killed_once).await, Some(Going::Restart));
+        let refused = || ready(Err(BusError::Refused { name: "x.NoSuchUnit".into(), text: "run by hand".into() }));
+        assert_eq!(answered(&systemd, refused).await, None);
+    }
 }
