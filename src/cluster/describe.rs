@@ -46,6 +46,11 @@ impl Cluster {
         self.joined
     }
 
+    /// Nothing that the files say waits to run.
+    pub fn runs_by_its_files(&self) -> bool {
+        self.config.group_ids().all(|id| self.pending(id).is_none())
+    }
+
     /// An operator's word keeps groups from this node, or leaves the cluster alone.
     pub fn in_standby(&self) -> bool {
         self.standby.on

@@ -1,6 +1,7 @@
 //! What goes wrong, and when: drawn from the seed before the world starts, so that a plan can be told and cut down.
 //! It must not know how the world bears it.
 
+use super::edits::{Change, Spread};
 use super::random::Random;
 use super::scenario::{Scenario, without};
 use super::{MS, Nanos, SECOND};
@@ -148,6 +149,12 @@ pub enum Fault {
     Replay {
         to: usize,
     },
+    /// Of groups, under running daemons.
+    Files {
+        group: usize,
+        change: Change,
+        spread: Spread,
+    },
     // What operators say, on whatever node they happen to be.
     Move {
         host: usize,
@@ -188,8 +195,8 @@ pub enum Fault {
     },
 }
 
-/// How many kinds [`draw`] knows.
-const KINDS: u64 = 57;
+/// How many places [`draw_one`] has, beside those of changed files.
+const PLACES: u64 = 64;
 /// By this many millionths a clock is wrong in [`Fault::WrongClock`].
 pub const WRONG_CLOCK: i64 = 10_000;
 
@@ -208,6 +215,7 @@ impl Fault {
         let name = text.split([' ', '{']).next().unwrap_or_default();
         match self {
             Fault::Standby { which, .. } | Fault::Takeover { which, .. } => format!("{name}{which:?}"),
+            Fault::Files { change, .. } => change.name(),
             _ => name.into(),
         }
     }
@@ -241,7 +249,7 @@ impl Fault {
             }
             Stop { host, group } | Start { host, group } | Clear { host, group } => ([Some(host), None], Some(group)),
             Move { host, group, to } => ([Some(host), Some(to)], Some(group)),
-            ForeignAnswers { group } => ([None, None], Some(group)),
+            ForeignAnswers { group } | Files { group, .. } => ([None, None], Some(group)),
             CutLink { .. } | CutAllHeartbeats | Partition { .. } | PartitionService { .. } | CutService => {
                 ([None, None], None)
             }
@@ -254,6 +262,9 @@ impl Fault {
         if let Fault::Partition { side } | Fault::PartitionService { side } = &mut self {
             let low = *side & ((1 << gone) - 1);
             *side = low | ((*side >> (gone + 1)) << gone);
+        }
+        if let Fault::Files { spread, .. } = &mut self {
+            *spread = spread.without_node(gone);
         }
         for node in self.about().0.into_iter().flatten() {
             if *node == gone {
@@ -285,7 +296,8 @@ impl Fault {
 }
 
 pub fn draw(random: &mut Random, scenario: &Scenario) -> Vec<Planned> {
-    let count = random.between(FEWEST, MOST);
+    // Some find nothing to change.
+    let count = random.between(FEWEST + 2, MOST);
     let mut plan: Vec<Planned> = (0..count).map(|_| planned(random, scenario)).collect();
     // Faults that come close together find what single ones do not.
     if random.permille(500) {
@@ -326,7 +338,7 @@ fn draw_one(random: &mut Random, scenario: &Scenario) -> Fault {
     let group = random.below(scenario.groups.len() as u64) as usize;
     let side = random.between(1, (1 << nodes) - 2) as u8;
     let fast = random.permille(500);
-    let place = random.below(KINDS + 7) as usize;
+    let place = random.below(PLACES + Change::PLACES as u64) as usize;
     match place {
         0 => CutOneWay { from: host, to: other, link },
         1 => CutWay { from: host, to: other },
@@ -369,19 +381,33 @@ fn draw_one(random: &mut Random, scenario: &Scenario) -> Fault {
         38 => MemberFails { host, group },
         39 => AddressDeleted { host, group },
         40 => Replay { to: host },
+        41..=57 => draw_word(place, host, other, group),
+        // The commonest ones once more.
+        58..=60 => PowerLoss { host },
+        61 => PauseDaemon { host },
+        62 => KillDaemon { host },
+        63 => CutAllHeartbeats,
+        _ => {
+            let change = Change::draw(random, place - PLACES as usize);
+            let spare = scenario.groups.iter().position(|shape| shape.spare);
+            let group = spare.filter(|_| change == Change::GroupAdded).unwrap_or(group);
+            Files { group, change, spread: Spread::draw(random, host, scenario.keepalive()) }
+        }
+    }
+}
+
+/// What an operator says.
+fn draw_word(place: usize, host: usize, other: usize, group: usize) -> Fault {
+    use Fault::*;
+    match place {
         41 => Stop { host, group },
         42 => Start { host, group },
         43 => Clear { host, group },
         44..=46 => Move { host, group, to: other },
-        47..=49 => PowerLoss { host },
-        50..=53 => Standby { host, which: Which::WORDS[place - 50].1 },
-        54..=57 => Takeover { host, which: Which::WORDS[place - 54].1 },
-        58 => StandbyStays { host },
-        59 => Online { host },
-        60 => Maintenance { host, ends_on: other },
-        // The commonest ones once more.
-        61 => PauseDaemon { host },
-        62 => KillDaemon { host },
-        _ => CutAllHeartbeats,
+        47..=50 => Standby { host, which: Which::WORDS[place - 47].1 },
+        51..=54 => Takeover { host, which: Which::WORDS[place - 51].1 },
+        55 => StandbyStays { host },
+        56 => Online { host },
+        _ => Maintenance { host, ends_on: other },
     }
 }

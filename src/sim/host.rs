@@ -2,85 +2,51 @@
 //! for and must not know why, nor the other host.
 
 use super::clock::Clock;
+use super::files::{self, ADDRESSES, MOST_GROUPS, Parts};
+use super::happening::Packet;
+use super::parts::{JobEnd, JobKind, Order, Up, done, failed};
 use super::random::Random;
 use super::scenario::{MOST_NODES, Rough};
-use super::world::Packet;
 use super::{MS, Nanos};
 use crate::cluster::{
-    Actual, BootId, Cluster, Event, Held, HeldPhase, Identity, Incarnation, OpId, Outcome, Saved, Time,
+    Actual, BootId, Cluster, Event, Grant, Held, HeldPhase, Identity, Incarnation, OpId, Outcome, Saved, Time,
 };
 use crate::config::model::{Config, GroupConfig, GroupId, LinkId};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Steps that fail or hang in a row, at most: so that what the settles checker waits for stays bounded.
-const MISHAPS_IN_A_ROW: u32 = 3;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    Inactive,
-    Activating,
-    Active,
-    Deactivating,
-}
-
-/// How a job of the service manager ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobEnd {
-    Done,
-    Failed,
-}
-
-/// A job under way.
-#[derive(Clone, Copy, Debug)]
-struct Job {
-    number: u64,
-    op: OpId,
-    start: bool,
-}
-
-/// What really is of one group on this host.
-#[derive(Clone, Debug)]
-pub struct Real {
-    pub addresses: Vec<bool>,
-    /// Since when all addresses are here.
-    pub addresses_since: Option<Nanos>,
-    /// All members as one: they start and stop in order anyway.
-    pub members: Option<Unit>,
-    job: Option<Job>,
-    mishaps: u32,
-}
-
-impl Real {
-    fn new(config: &GroupConfig) -> Real {
-        Real {
-            addresses: vec![false; config.addresses.len()],
-            addresses_since: None,
-            members: (!config.members.is_empty()).then_some(Unit::Inactive),
-            job: None,
-            mishaps: 0,
-        }
-    }
-
-    pub fn owns(&self) -> bool {
-        self.addresses.contains(&true) || self.active()
-    }
-
-    pub fn whole(&self) -> bool {
-        !self.addresses.contains(&false) && self.members.is_none_or(|unit| unit == Unit::Active)
-    }
-
-    fn active(&self) -> bool {
-        self.members.is_some_and(|unit| unit != Unit::Inactive)
-    }
-}
-
 /// What waits to be read.
 #[derive(Clone, Debug)]
 pub enum News {
     Event(Event),
     Packet(LinkId, Rc<Packet>),
+    /// Somebody else answers for an address, or it is here no more: whose that is depends on the configuration it is read under.
+    Answer {
+        address: usize,
+        mac: [u8; 6],
+    },
+    Lost {
+        address: usize,
+    },
+}
+
+/// A group as this host's daemon runs it, in the world's numbers.
+#[derive(Clone, Debug)]
+pub struct Form {
+    pub group: usize,
+    pub addresses: Vec<usize>,
+    pub members: Vec<usize>,
+}
+
+impl Form {
+    fn new(config: &GroupConfig) -> Form {
+        Form {
+            group: files::number(config.tag),
+            addresses: config.addresses.iter().map(|it| files::address_number(&it.address)).collect(),
+            members: config.members.iter().filter_map(|name| files::member_number(name)).collect(),
+        }
+    }
 }
 
 /// A run of the daemon.
@@ -125,13 +91,21 @@ impl Daemon {
 #[derive(Clone, Debug)]
 pub enum Later {
     Tell(Event),
+    News(News),
     Job { group: usize, number: u64, end: JobEnd },
     Written(Saved),
 }
 
 #[derive(Debug)]
 pub struct Host {
+    /// What its daemon runs by, or ran by last.
     pub config: Arc<Config>,
+    forms: Vec<Form>,
+    /// Since when each group's addresses have been what they are, for the daemon.
+    pub formed: [Nanos; MOST_GROUPS],
+    /// The adopted configuration in /run, and on the disk.
+    noted: Option<Arc<Config>>,
+    kept: Option<Arc<Config>>,
     pub powered: bool,
     pub boot: BootId,
     /// The whole host stands still until then.
@@ -140,12 +114,13 @@ pub struct Host {
     pub carrier: bool,
     /// Since when its kernel answers ARP questions.
     pub answers_since: Option<Nanos>,
-    pub real: Vec<Real>,
+    pub up: Up,
     pub daemon: Option<Box<Daemon>>,
     disk: Saved,
     run_saved: Option<Saved>,
     held: BTreeMap<String, Held>,
-    jobs: u64,
+    /// Guards that systemd has not loaded, for so many reasons.
+    pub unguarded: [u8; MOST_GROUPS],
     /// Injected fault: it says that it stopped, and does not.
     pub lies: bool,
     /// Injected fault: no step of it is ever answered.
@@ -170,7 +145,12 @@ pub struct Trouble {
 impl Host {
     pub fn new(config: Config, fast: i64, random: &mut Random) -> Host {
         Host {
-            real: config.groups.iter().map(Real::new).collect(),
+            up: Up::new(0),
+            forms: Vec::new(),
+            formed: [0; MOST_GROUPS],
+            noted: None,
+            kept: None,
+            unguarded: [0; MOST_GROUPS],
             config: Arc::new(config),
             powered: false,
             boot: BootId(0),
@@ -182,7 +162,6 @@ impl Host {
             disk: Saved::default(),
             run_saved: None,
             held: BTreeMap::new(),
-            jobs: 0,
             lies: false,
             mute: false,
             full: 0,
@@ -210,17 +189,95 @@ impl Host {
         self.clock.hold(now, span);
     }
 
-    /// Whether its kernel would answer for an address of the group.
-    pub fn answers(&self, group: usize, now: Nanos) -> bool {
+    /// Whether its kernel would answer for one of these addresses.
+    pub fn answers(&self, addresses: &[usize], now: Nanos) -> bool {
         self.powered
             && self.carrier
             && self.unanswering == 0
             && self.frozen_until <= now
-            && self.real[group].addresses.contains(&true)
+            && addresses.iter().any(|address| self.up.has(*address))
+    }
+
+    /// All that is up here.
+    pub fn parts(&self) -> Parts {
+        if self.powered { self.up.parts } else { 0 }
     }
 
     pub fn owns(&self, group: usize) -> bool {
-        self.powered && self.real[group].owns()
+        self.powered && self.up.owns(group)
+    }
+
+    /// All of a group's parts are up, as its daemon runs it.
+    pub fn is_whole(&self, group: usize) -> bool {
+        self.form_of(group).is_some_and(|form| {
+            form.addresses.iter().all(|address| self.up.has(*address))
+                && form.members.iter().all(|member| self.up.is_active(*member))
+        })
+    }
+
+    /// The place of a group that this daemon knows of.
+    pub fn id(&self, group: usize) -> Option<GroupId> {
+        let place = self.forms.iter().position(|form| form.group == group)?;
+        Some(GroupId(place as u16))
+    }
+
+    pub fn form(&self, id: GroupId) -> &Form {
+        &self.forms[usize::from(id.0)]
+    }
+
+    pub fn form_of(&self, group: usize) -> Option<&Form> {
+        self.forms.iter().find(|form| form.group == group)
+    }
+
+    /// By which digest it runs a group.
+    pub fn digest(&self, group: usize) -> u32 {
+        self.id(group).map_or(0, |id| self.config.group(id).digest)
+    }
+
+    /// Whose an address is, as this daemon runs.
+    pub fn whose(&self, address: usize) -> Option<(GroupId, usize)> {
+        let mut forms = self.forms.iter().enumerate();
+        forms.find_map(|(id, form)| {
+            let index = form.addresses.iter().position(|it| *it == address)?;
+            Some((GroupId(id as u16), index))
+        })
+    }
+
+    /// From here on this is what its daemon runs by.
+    pub fn configure(&mut self, now: Nanos, config: Arc<Config>) {
+        let forms: Vec<Form> = config.groups.iter().map(Form::new).collect();
+        for form in &forms {
+            if self.form_of(form.group).is_none_or(|before| before.addresses != form.addresses) {
+                self.formed[form.group] = now;
+            }
+        }
+        self.forms = forms;
+        self.config = config;
+    }
+
+    /// What it runs by, and what it would run by after its next start or boot.
+    pub fn configs(&self) -> impl Iterator<Item = &Arc<Config>> {
+        [Some(&self.config), self.noted.as_ref(), self.kept.as_ref()].into_iter().flatten()
+    }
+
+    /// Written to /run, without the places of groups that are gone. Answers with what is to be told.
+    pub fn note(&mut self, op: OpId, config: &Arc<Config>, fails: bool) -> Event {
+        if fails || self.full > 0 {
+            return failed(op, "no room in /run");
+        }
+        let mut config = (**config).clone();
+        config.groups.retain(|group| !group.is_gone());
+        self.noted = Some(Arc::new(config));
+        Event::Finished { op, outcome: Outcome::Done }
+    }
+
+    /// What is to be on the disk some day.
+    pub fn to_keep(&self) -> Option<Arc<Config>> {
+        self.noted.clone()
+    }
+
+    pub fn keep(&mut self, config: Arc<Config>) {
+        self.kept = Some(config);
     }
 
     pub fn runs(&self, now: Nanos) -> bool {
@@ -236,8 +293,9 @@ impl Host {
         self.clock.go_on(now);
         self.carrier = true;
         self.answers_since = Some(now);
-        self.real = self.config.groups.iter().map(Real::new).collect();
+        self.up = Up::new(self.up.numbers());
         self.run_saved = None;
+        self.noted = None;
         self.held.clear();
     }
 
@@ -248,7 +306,14 @@ impl Host {
         self.answers_since = None;
     }
 
-    pub fn start_daemon(&mut self, now: Nanos, random: &mut Random) {
+    /// By what was adopted, of this boot or another one; else by the files. Answers whether there was anything to go by.
+    pub fn start_daemon(&mut self, now: Nanos, read: Result<Vec<GroupConfig>, String>, random: &mut Random) -> bool {
+        let adopted = self.noted.clone().or(self.kept.clone());
+        let Some(files) = read.ok().or(adopted.is_some().then(Vec::new)) else { return false };
+        let config = Arc::new(files::at_start((*self.config).clone(), adopted.as_deref(), files));
+        self.configure(now, config.clone());
+        self.formed = [now; MOST_GROUPS];
+        self.noted = Some(config);
         let incarnation = Incarnation(random.next());
         let saved = self.run_saved.clone().unwrap_or_else(|| self.disk.clone());
         let held: Vec<Held> = self.held.values().cloned().collect();
@@ -265,6 +330,7 @@ impl Host {
             unread_since: None,
             newest: [None; MOST_NODES],
         }));
+        true
     }
 
     /// A daemon that leaves in order has its disk written.
@@ -283,196 +349,141 @@ impl Host {
         self.disk = saved;
     }
 
-    pub fn hold(
-        &mut self,
-        op: OpId,
-        group: GroupId,
-        grant: crate::cluster::Grant,
-        phase: HeldPhase,
-        fails: bool,
-    ) -> Later {
+    pub fn hold(&mut self, op: OpId, group: GroupId, grant: Grant, phase: HeldPhase, fails: bool) -> Later {
         if fails || self.full > 0 {
             return Later::Tell(failed(op, "no room in /run"));
         }
         let group = self.config.group(group).name.clone();
         self.held.insert(group.clone(), Held { group, grant, phase });
-        self.done(op)
+        done(op)
     }
 
     pub fn forget(&mut self, group: GroupId) {
         self.held.remove(&self.config.group(group).name);
     }
 
-    pub fn inspect(&self, op: OpId, group: GroupId, fails: bool) -> Later {
+    fn active(&self, id: GroupId) -> bool {
+        self.form(id).members.iter().any(|member| self.up.has(ADDRESSES + member))
+    }
+
+    pub fn inspect(&self, op: OpId, id: GroupId, fails: bool) -> Later {
         if fails {
-            return self.finished(op, Outcome::Unknown("the bus does not answer".into()));
+            let outcome = Outcome::Unknown("the bus does not answer".into());
+            return Later::Tell(Event::Finished { op, outcome });
         }
-        let real = &self.real[usize::from(group.0)];
-        let addresses = real.addresses.iter().enumerate().filter(|(_, here)| **here).map(|(index, _)| index);
+        let form = self.form(id);
+        let addresses = form.addresses.iter().enumerate().filter(|(_, address)| self.up.has(**address));
         let actual = Actual {
-            all_active: real.members.is_none_or(|unit| unit == Unit::Active),
-            any_active: real.active(),
-            addresses: addresses.collect(),
+            all_active: form.members.iter().all(|member| self.up.is_active(*member)),
+            any_active: self.active(id),
+            addresses: addresses.map(|(index, _)| index).collect(),
         };
-        self.finished(op, Outcome::Inspected(actual))
+        Later::Tell(Event::Finished { op, outcome: Outcome::Inspected(actual) })
     }
 
-    pub fn add_addresses(&mut self, now: Nanos, op: OpId, group: GroupId, fails: bool) -> Later {
-        let real = &mut self.real[usize::from(group.0)];
-        if fails || real.addresses.contains(&true) {
-            return self.finished(op, Outcome::Failed("address is there already or refused".into()));
+    pub fn add_addresses(&mut self, now: Nanos, op: OpId, id: GroupId, fails: bool) -> Later {
+        let Form { group, addresses, .. } = self.form(id).clone();
+        if fails || addresses.iter().any(|address| self.up.has(*address)) {
+            return Later::Tell(failed(op, "address is there already or refused"));
         }
-        real.addresses.fill(true);
-        real.addresses_since = Some(now);
-        self.done(op)
+        addresses.iter().for_each(|address| self.up.add_address(now, *address, group));
+        done(op)
     }
 
-    pub fn remove_addresses(&mut self, op: OpId, group: GroupId, fails: bool) -> Later {
+    /// Those at `indexes`, or all.
+    pub fn remove_addresses(&mut self, op: OpId, id: GroupId, indexes: Option<&[usize]>, fails: bool) -> Later {
         if fails {
-            return self.finished(op, Outcome::Failed("netlink refused".into()));
+            return Later::Tell(failed(op, "netlink refused"));
         }
         if !self.lies {
-            let real = &mut self.real[usize::from(group.0)];
-            real.addresses.fill(false);
-            real.addresses_since = None;
+            let addresses = self.form(id).addresses.clone();
+            let meant = |index: &usize| indexes.is_none_or(|indexes| indexes.contains(index));
+            (0..addresses.len()).filter(meant).for_each(|index| self.up.remove_address(addresses[index]));
         }
-        self.done(op)
+        done(op)
     }
 
-    pub fn repair_address(&mut self, now: Nanos, op: OpId, group: GroupId, index: usize) -> Later {
-        self.put_address(now, group, index);
-        self.done(op)
-    }
-
-    fn put_address(&mut self, now: Nanos, group: GroupId, index: usize) {
-        let real = &mut self.real[usize::from(group.0)];
-        real.addresses[index] = true;
-        if !real.addresses.contains(&false) {
-            real.addresses_since.get_or_insert(now);
+    pub fn repair_address(&mut self, now: Nanos, op: OpId, id: GroupId, index: usize, fails: bool) -> Later {
+        if fails {
+            return Later::Tell(failed(op, "netlink refused"));
         }
+        let (group, address) = (self.form(id).group, self.form(id).addresses[index]);
+        self.up.add_address(now, address, group);
+        done(op)
     }
 
     /// Takes the first group, told by nobody.
     pub fn usurp(&mut self, now: Nanos) {
-        match self.real[0].members {
-            Some(_) => self.real[0].members = Some(Unit::Active),
-            None => self.put_address(now, GroupId(0), 0),
+        let Some(Form { addresses, members, .. }) = self.form_of(0).cloned() else { return };
+        match members.first() {
+            Some(member) => self.up.usurp(*member, 0),
+            None => self.up.add_address(now, addresses[0], 0),
         }
     }
 
-    /// An address is deleted by somebody else.
-    pub fn lose_address(&mut self, group: usize) -> Option<Event> {
-        let real = &mut self.real[group];
-        let index = real.addresses.iter().position(|here| *here)?;
-        real.addresses[index] = false;
-        real.addresses_since = None;
-        Some(Event::AddressLost { group: GroupId(group as u16), index })
+    /// An address of a group is deleted by somebody else.
+    pub fn lose_address(&mut self, group: usize) -> Option<News> {
+        let address = *self.form_of(group)?.addresses.iter().find(|address| self.up.has(**address))?;
+        self.up.remove_address(address);
+        Some(News::Lost { address })
     }
 
-    /// A member stops for good, of itself.
+    /// A member of a group stops for good, of itself.
     pub fn lose_member(&mut self, group: usize) -> Option<Event> {
-        let real = &mut self.real[group];
-        if real.members != Some(Unit::Active) {
-            return None;
-        }
-        real.members = Some(Unit::Inactive);
-        let unit = self.config.groups[group].members[0].clone();
-        Some(Event::MemberDown { group: GroupId(group as u16), unit, reason: "exited with 1".into() })
+        let member = *self.form_of(group)?.members.iter().find(|member| self.up.is_active(**member))?;
+        self.up.lose_member(member);
+        let unit = files::member_name(member);
+        Some(Event::MemberDown { group: self.id(group)?, unit, reason: "exited with 1".into() })
     }
 
-    /// Begins a job, which replaces the one under way. Says what comes of it, and when.
-    pub fn begin_job(
+    /// Asks the service manager for a group's members, or for some of them (`units`).
+    pub fn order(
         &mut self,
-        op: OpId,
-        group: GroupId,
-        start: bool,
+        (op, id, kind): (OpId, GroupId, JobKind),
+        units: Option<&[String]>,
         random: &mut Random,
         rough: &Rough,
     ) -> Vec<(Nanos, Later)> {
-        let granted =
-            self.held.get(&self.config.group(group).name).is_some_and(|held| held.phase == HeldPhase::Granted);
-        let lies = self.lies && !start;
-        let index = usize::from(group.0);
-        let real = &mut self.real[index];
-        let mut later = Vec::new();
-        if let Some(job) = real.job.take() {
-            later.push((MS / 10, Later::Tell(failed(job.op, "canceled"))));
-        }
-        let Some(unit) = real.members else {
-            later.push((random.between(MS / 5, 5 * MS), self.done(op)));
-            return later;
+        let held = self.held.get(&self.config.group(id).name);
+        let granted = held.is_some_and(|held| held.phase == HeldPhase::Granted);
+        let Form { group, members, .. } = self.form(id).clone();
+        let some = units.map(|units| units.iter().filter_map(|unit| files::member_number(unit)).collect());
+        let order = Order {
+            op,
+            group,
+            kind,
+            members: some.unwrap_or(members),
+            granted,
+            lies: self.lies,
+            hang: if self.trouble.hang > 0 { 500 } else { rough.hang },
+            fail: if self.trouble.fail > 0 { 500 } else { rough.fail },
+            slow: self.trouble.slow > 0,
         };
-        // The guard: AssertPathExists= of the grant.
-        if start && !granted {
-            later.push((MS, Later::Tell(failed(op, "assertion failed"))));
-            return later;
-        }
-        if lies || (!start && unit == Unit::Inactive) {
-            later.push((MS / 2, self.done(op)));
-            return later;
-        }
-        self.jobs += 1;
-        let number = self.jobs;
-        real.members = Some(if start { Unit::Activating } else { Unit::Deactivating });
-        real.job = Some(Job { number, op, start });
-        let mishap = real.mishaps < MISHAPS_IN_A_ROW;
-        let took = random.between(5 * MS, 300 * MS) * if self.trouble.slow > 0 { 6 } else { 1 };
-        if mishap && random.permille(if self.trouble.hang > 0 { 500 } else { rough.hang }) {
-            real.mishaps += 1;
-            return later;
-        }
-        let fails = mishap && random.permille(if self.trouble.fail > 0 { 500 } else { rough.fail });
-        real.mishaps = if fails { real.mishaps + 1 } else { 0 };
-        let end = if fails { JobEnd::Failed } else { JobEnd::Done };
-        later.push((took, Later::Job { group: index, number, end }));
-        later
+        self.up.begin_job(order, random)
     }
 
-    pub fn job_ended(&mut self, group: usize, number: u64, end: JobEnd) -> Option<Later> {
-        let real = &mut self.real[group];
-        let job = real.job.take_if(|job| job.number == number)?;
-        real.members = Some(match (job.start, end) {
-            (true, JobEnd::Done) => Unit::Active,
-            (false, JobEnd::Failed) => Unit::Deactivating,
-            (false, JobEnd::Done) | (true, JobEnd::Failed) => Unit::Inactive,
-        });
-        Some(match end {
-            JobEnd::Done => self.done(job.op),
-            JobEnd::Failed => Later::Tell(failed(job.op, "failed")),
-        })
+    pub fn job_ended(&mut self, number: u64, end: JobEnd) -> Option<Later> {
+        self.up.job_ended(number, end)
     }
 
-    pub fn verify(&self, op: OpId, group: GroupId) -> Later {
-        if self.real[usize::from(group.0)].active() && !self.lies {
+    pub fn verify(&self, op: OpId, id: GroupId) -> Later {
+        if self.active(id) && !self.lies {
             return Later::Tell(failed(op, "a member is active"));
         }
-        self.done(op)
+        done(op)
     }
 
-    /// The service manager stops the members itself on shutdown, which also ends the jobs under way.
-    pub fn stop_members(&mut self) -> Vec<Later> {
-        let mut ended = Vec::new();
-        for real in &mut self.real {
-            if let Some(unit) = &mut real.members {
-                *unit = Unit::Inactive;
-            }
-            if let Some(job) = real.job.take() {
-                let outcome = if job.start { Outcome::Failed("canceled".into()) } else { Outcome::Done };
-                ended.push(Later::Tell(Event::Finished { op: job.op, outcome }));
-            }
-        }
-        ended
-    }
-
-    fn done(&self, op: OpId) -> Later {
-        self.finished(op, Outcome::Done)
-    }
-
-    fn finished(&self, op: OpId, outcome: Outcome) -> Later {
+    /// Whether systemd has loaded the guards of a group.
+    pub fn check_guards(&self, op: OpId, to: &GroupConfig, fails: bool) -> Later {
+        let outcome = match (fails, self.guard_fault(files::number(to.tag))) {
+            (true, _) => Outcome::Unknown("the bus does not answer".into()),
+            (false, Some(fault)) => Outcome::Refused(fault),
+            (false, None) => Outcome::Done,
+        };
         Later::Tell(Event::Finished { op, outcome })
     }
-}
 
-fn failed(op: OpId, reason: &str) -> Event {
-    Event::Finished { op, outcome: Outcome::Failed(reason.into()) }
+    pub fn guard_fault(&self, group: usize) -> Option<String> {
+        (self.unguarded[group] > 0).then(|| "drop-in not loaded".to_string())
+    }
 }

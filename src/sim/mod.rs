@@ -1,11 +1,16 @@
 //! A seeded world of two to five nodes around the same heart: virtual time, a network that loses, delays, doubles and cuts, hosts
 //! that lose power, daemons that die and stand still. Checkers look at what really is. A seed makes a plan, which can be cut down.
 
+mod actions;
 pub mod checkers;
 mod clock;
+mod edits;
 mod faults;
+mod files;
+mod happening;
 mod host;
 mod network;
+mod parts;
 mod plan;
 mod random;
 mod rounds;
@@ -54,6 +59,8 @@ pub struct Ending {
     pub violation: Option<Violation>,
     /// How often each kind of fault struck.
     pub faults: BTreeMap<String, u64>,
+    /// All of them together.
+    pub struck: u64,
     /// How long it lasted, by the world's time.
     pub span: Nanos,
     /// Two owners that `silence` admits.
@@ -124,7 +131,7 @@ impl Sweep {
         self.total.takeovers += ending.takeovers;
         self.total.rounds += ending.rounds;
         self.total.messages += ending.messages;
-        let struck: u64 = ending.faults.values().sum();
+        let struck = ending.struck;
         for (fault, count) in ending.faults {
             *self.total.faults.entry(fault.clone()).or_default() += count;
             *self.kinds.entry(fault).or_default() += 1;

@@ -2,9 +2,10 @@
 //! It must not know what comes of the actions.
 
 use super::MS;
+use super::happening::Happening;
 use super::host::News;
-use super::world::{Happening, World};
-use crate::cluster::{Incarnation, Time};
+use super::world::World;
+use crate::cluster::{Event, Incarnation, Time};
 
 impl World {
     /// One round of a heart, exactly as the beat thread does it.
@@ -26,6 +27,17 @@ impl World {
                     self.watch.heard(now, host, daemon.incarnation, living, &packet);
                 }
                 News::Event(event) => daemon.cluster.fold(event),
+                News::Answer { address, mac } => {
+                    if let Some((group, index)) = self.hosts[host].whose(address) {
+                        daemon.cluster.fold(Event::ProbeAnswer { group, index, mac });
+                    }
+                }
+                News::Lost { address } => {
+                    let missing = self.hosts[host].whose(address).filter(|_| !self.hosts[host].up.has(address));
+                    if let Some((group, index)) = missing {
+                        daemon.cluster.fold(Event::AddressLost { group, index });
+                    }
+                }
             }
         }
         self.reading = reading;

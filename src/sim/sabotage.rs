@@ -1,6 +1,7 @@
 //! What is made wrong on purpose, so that each checker is seen to see it. It must not know the checkers.
 
-use super::world::{Happening, World};
+use super::happening::Happening;
+use super::world::World;
 use super::{SECOND, Sabotage};
 use crate::cluster::{Command, Event, RequestId};
 use crate::config::model::{GroupId, NodeId};
@@ -36,7 +37,8 @@ impl World {
                 let request = RequestId(self.requests);
                 let shape = &self.scenario.groups[0];
                 let to = shape.nodes[self.random.below(shape.nodes.len() as u64) as usize];
-                let command = Command::Move { group: GroupId(0), to: NodeId(to as u8) };
+                let group = self.hosts[owner].id(0).unwrap_or(GroupId(0));
+                let command = Command::Move { group, to: NodeId(to as u8) };
                 self.timeline.note(self.now, Some(owner), || format!("SABOTAGE: moves it to {to}"));
                 self.tell(owner, Event::Command { request, command });
                 let pause = if self.sabotage == Sabotage::Juggler { SECOND / 2 } else { 47 * SECOND };

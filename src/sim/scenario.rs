@@ -1,11 +1,13 @@
 //! What a seed's world is made of: nodes, links, timing, groups, how bad the network and the hosts are. It must not know the heart.
 
+use super::files::{self, ADDRESSES, TRAVELLERS};
 use super::random::Random;
 use super::{MS, Nanos, SECOND};
 use crate::config::model::{
-    Config, Failback, GroupConfig, GroupTag, LinkConfig, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig,
-    Timing, VirtualAddress,
+    Config, Failback, GroupConfig, LinkConfig, NodeConfig, NodeId, NodeTag, ProofPolicy, TakeoverConfig, Timing,
+    VirtualAddress,
 };
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 /// The names' order is the order of their numbers, as in a configuration.
@@ -65,14 +67,17 @@ impl Rough {
     }
 }
 
-/// One group, before it is anybody's configuration.
-#[derive(Clone, Debug)]
+/// One group, as its file describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Who may own it, preferred first.
     pub nodes: Vec<usize>,
-    pub addresses: u8,
-    pub members: bool,
-    pub failback: bool,
+    /// By the parts' numbers.
+    pub addresses: Vec<usize>,
+    pub members: Vec<usize>,
+    pub failback: Failback,
+    /// It is in no file at the beginning.
+    pub spare: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +93,8 @@ pub struct Scenario {
     pub boots: Vec<Nanos>,
     /// Faults end here, the world heals.
     pub heal: Nanos,
+    /// By now every node runs by what could be agreed on at once: what waited for another reload gets it.
+    pub files: Nanos,
     /// By then everything has to be where it belongs.
     pub settled: Nanos,
     pub end: Nanos,
@@ -100,10 +107,22 @@ impl Scenario {
         let nodes = *random.pick(&[2, 2, 2, 2, 3, 3, 3, 4, 5]);
         let links = *random.pick(&[1, 2, 2, 2, 2, 3]);
         let timing = timing(random, nodes);
-        let groups = random.between(1, 3);
-        let groups: Vec<Shape> = (0..groups).map(|_| shape(random, &timing, nodes)).collect();
+        let groups = random.between(1, 3) as usize;
+        let mut groups: Vec<Shape> = (0..groups).map(|group| shape(random, &timing, nodes, group)).collect();
+        for part in TRAVELLERS {
+            let home = random.below(groups.len() as u64) as usize;
+            if random.permille(500) {
+                groups[home] = groups[home].with(part);
+            }
+        }
+        if random.permille(600) {
+            let spare = shape(random, &timing, nodes, groups.len());
+            groups.push(Shape { spare: true, ..spare });
+        }
         let initdead = nanos(timing.initdead);
-        let settled = HEAL + initdead + 6 * nanos(timing.deadtime) + SETTLE;
+        let deadtime = nanos(timing.deadtime);
+        let files = HEAL + initdead + 4 * deadtime + SETTLE / 2;
+        let settled = files + 2 * deadtime + SETTLE / 2 + 2 * SECOND;
         let end = (settled + 3 * SECOND + 2 * nanos(timing.deadtime)).max(SPAN);
         let furthest = *random.pick(&[0, 20, 200, 200, 2000]);
         let drift = (0..nodes).map(|_| random.between(0, 2 * furthest) as i64 - furthest as i64).collect();
@@ -111,7 +130,7 @@ impl Scenario {
         let boots = (0..nodes).map(|_| random.below(latest)).collect();
         let off = random.permille(120).then(|| random.below(nodes as u64) as usize);
         let rough = if random.permille(400) { calm(random, &timing) } else { rough(random, &timing) };
-        Scenario { nodes, links, timing, groups, rough, drift, boots, heal: HEAL, settled, end, off }
+        Scenario { nodes, links, timing, groups, rough, drift, boots, heal: HEAL, files, settled, end, off }
     }
 
     pub fn keepalive(&self) -> Nanos {
@@ -126,7 +145,7 @@ impl Scenario {
         nanos(self.timing.initdead)
     }
 
-    /// What all hosts' files say.
+    /// What all hosts' files say, but for the groups.
     pub fn config(&self, me: usize) -> Config {
         let named = NAMES.iter().zip(1..).take(self.nodes);
         Config {
@@ -137,7 +156,7 @@ impl Scenario {
             timing: self.timing,
             links: (0..self.links).map(|link| self.link(link as u8)).collect(),
             takeover: TakeoverConfig { proof: ProofPolicy::Silence, delay: Duration::ZERO },
-            groups: self.groups.iter().enumerate().map(|(index, shape)| shape.config(index as u8)).collect(),
+            groups: Vec::new(),
             cluster_digest: 1,
             groups_digest: 1,
         }
@@ -166,7 +185,7 @@ impl Scenario {
     pub fn without_group(&self, group: usize) -> Option<Scenario> {
         let mut smaller = self.clone();
         smaller.groups.remove(group);
-        (!smaller.groups.is_empty()).then_some(smaller)
+        smaller.groups.iter().any(|shape| !shape.spare).then_some(smaller)
     }
 
     /// The longest span that a deadtime, as some clock measures it, takes in the world's time, and the shortest.
@@ -183,28 +202,56 @@ pub fn without(number: usize, gone: usize) -> usize {
 }
 
 impl Shape {
-    fn config(&self, index: u8) -> GroupConfig {
-        let addresses = (1..=self.addresses).map(|last| VirtualAddress {
-            address: [10, 0, index, last].into(),
+    pub fn has(&self, part: usize) -> bool {
+        self.all().any(|other| other == part)
+    }
+
+    /// The numbers of all its parts.
+    pub fn all(&self) -> impl Iterator<Item = usize> {
+        self.addresses.iter().copied().chain(self.members.iter().map(|member| ADDRESSES + member))
+    }
+
+    pub fn with(&self, part: usize) -> Shape {
+        let mut shape = self.clone();
+        match part.checked_sub(ADDRESSES) {
+            Some(member) => shape.members.push(member),
+            None => shape.addresses.push(part),
+        }
+        shape
+    }
+
+    pub fn without(&self, part: usize) -> Shape {
+        let mut shape = self.clone();
+        shape.addresses.retain(|address| *address != part);
+        shape.members.retain(|member| ADDRESSES + member != part);
+        shape
+    }
+
+    pub fn config(&self, group: usize) -> GroupConfig {
+        let addresses = self.addresses.iter().map(|address| VirtualAddress {
+            address: [10, 0, 0, *address as u8].into(),
             prefix: 24,
             interface: Some(SERVICE.into()),
             label: None,
             broadcast: None,
         });
+        let mut digest = DefaultHasher::new();
+        (&self.nodes, &self.addresses, &self.members, format!("{:?}", self.failback)).hash(&mut digest);
         GroupConfig {
-            name: format!("group{index}"),
-            tag: GroupTag(100 + u32::from(index)),
+            name: format!("group{group}"),
+            tag: files::tag(group),
             description: String::new(),
             nodes: self.nodes.iter().map(|node| id(*node)).collect(),
             addresses: addresses.collect(),
-            members: if self.members { vec!["member.service".to_string()] } else { Vec::new() },
-            failback: if self.failback { Failback::Yes } else { Failback::No },
+            members: self.members.iter().map(|member| files::member_name(*member)).collect(),
+            failback: self.failback,
             proof: ProofPolicy::Silence,
             delay: Duration::ZERO,
-            interfaces: if self.addresses == 0 { Vec::new() } else { vec![SERVICE.into()] },
+            interfaces: if self.addresses.is_empty() { Vec::new() } else { vec![SERVICE.into()] },
             timeout_start: Duration::from_secs(1),
             timeout_stop: Duration::from_secs(1),
-            digest: 1,
+            // None is 0: that means none.
+            digest: digest.finish() as u32 | 1,
         }
     }
 }
@@ -259,7 +306,7 @@ fn calm(random: &mut Random, timing: &Timing) -> Rough {
     Rough { delay, loss: *random.pick(&[0, 0, 10]), disk: *random.pick(&[MS, 2 * SECOND]), ..Rough::quiet() }
 }
 
-fn shape(random: &mut Random, timing: &Timing, nodes: usize) -> Shape {
+fn shape(random: &mut Random, timing: &Timing, nodes: usize, group: usize) -> Shape {
     // `check` refuses a group without addresses under `silence` below this deadtime.
     let bare = timing.deadtime >= Duration::from_secs(1) && random.permille(200);
     let mut order: Vec<usize> = (0..nodes).collect();
@@ -271,10 +318,13 @@ fn shape(random: &mut Random, timing: &Timing, nodes: usize) -> Shape {
     if nodes > 2 && random.permille(300) {
         order.truncate(random.between(2, nodes as u64 - 1) as usize);
     }
+    let addresses = if bare { 0 } else { random.between(1, 2) as usize };
+    let members = if bare || random.permille(500) { random.between(1, 2) as usize } else { 0 };
     Shape {
         nodes: order,
-        addresses: if bare { 0 } else { random.between(1, 2) as u8 },
-        members: bare || random.permille(500),
-        failback: random.permille(400),
+        addresses: (0..addresses).map(|own| group * 4 + own).collect(),
+        members: (0..members).map(|own| group * 2 + own).collect(),
+        failback: if random.permille(400) { Failback::Yes } else { Failback::No },
+        spare: false,
     }
 }

@@ -1,27 +1,35 @@
 //! Faults as they hit the world, and as they end. It must not know when they come, nor what is right.
 
 use super::faults::{Fault, Planned, WRONG_CLOCK};
-use super::host::Later;
+use super::happening::Happening;
+use super::host::{Later, News};
 use super::network::count;
 use super::scenario::{MOST_LINKS, Rough};
-use super::world::{Happening, World};
+use super::world::World;
 use super::{MS, Nanos, SECOND};
 use crate::cluster::{Cluster, Command, Event, RequestId, Which};
-use crate::config::model::{GroupId, LinkId, NodeId};
-use std::sync::Arc;
+use crate::config::model::{LinkId, NodeId};
 
 /// The world needs so long to rest after the last word.
 const LAST_WORDS: Nanos = 14 * SECOND;
 
 impl World {
     pub fn strike(&mut self, planned: Planned) {
-        *self.ending.faults.entry(planned.fault.name()).or_default() += 1;
-        let millis = planned.span / MS;
-        self.timeline.note(self.now, None, || format!("{:?} for {millis} ms", planned.fault));
+        let Planned { fault, span, .. } = planned;
+        self.ending.struck += 1;
+        let millis = span / MS;
+        self.timeline.note(self.now, None, || format!("{fault:?} for {millis} ms"));
+        if let Fault::Files { group, change, spread } = fault {
+            if !self.edit_files(group, change, spread, span) {
+                return self.timeline.note(self.now, None, || "nothing to change".into());
+            }
+            spread.name().into_iter().for_each(|name| *self.ending.faults.entry(name.into()).or_default() += 1);
+        }
+        *self.ending.faults.entry(fault.name()).or_default() += 1;
         let until = self.now + planned.span;
         self.watch.moves.event(self.now);
         self.watch.moves.troubled_until(until);
-        if let Some((host, command)) = said(planned.fault) {
+        if let Some((host, command)) = self.said(planned.fault) {
             self.command(host, command);
             if matches!(planned.fault, Fault::StandbyStays { .. } | Fault::Maintenance { .. }) {
                 self.at(until, Happening::End(planned));
@@ -42,14 +50,7 @@ impl World {
                 self.other_files(host, true);
                 self.at(until, Happening::End(planned));
             }
-            Fault::PauseDaemon { host } => {
-                if let Some(daemon) = &mut self.hosts[host].daemon {
-                    daemon.paused_until = daemon.paused_until.max(until);
-                    self.watch.one_owner.disturbed();
-                    self.watch.operations.was_away(planned.span, host);
-                    self.at(until, Happening::Thaw { host });
-                }
-            }
+            Fault::PauseDaemon { host } => self.pause(host, span),
             Fault::PauseHost { host } => self.freeze(host, until),
             Fault::PauseMachine { host } => {
                 if self.hosts[host].powered && self.hosts[host].frozen_until < self.now {
@@ -57,6 +58,8 @@ impl World {
                     self.hosts[host].hold_clock(self.now, planned.span);
                 }
             }
+            // Done before.
+            Fault::Files { .. } => {}
             Fault::MemberFails { host, group } => {
                 if let Some(event) = self.hosts[host].lose_member(group) {
                     self.ownership(host);
@@ -64,17 +67,41 @@ impl World {
                 }
             }
             Fault::AddressDeleted { host, group } => {
-                if let Some(event) = self.hosts[host].lose_address(group) {
+                if let Some(news) = self.hosts[host].lose_address(group) {
                     self.ownership(host);
-                    self.later(host, MS / 10, Later::Tell(event));
+                    self.later(host, MS / 10, Later::News(news));
                 }
             }
             Fault::Replay { to } => self.replay(to, planned.span),
+            // No word for a group that is not known there.
+            Fault::Move { .. } | Fault::Stop { .. } | Fault::Start { .. } | Fault::Clear { .. } => {}
             lasting => {
                 self.toggle(lasting, true);
                 self.at(until, Happening::End(planned));
             }
         }
+    }
+
+    /// What an operator says, on which host; nothing of a group that is not known there.
+    fn said(&self, fault: Fault) -> Option<(usize, Command)> {
+        let group = |host: usize, group: usize| {
+            let id = self.hosts[host].id(group)?;
+            (!self.hosts[host].config.group(id).is_gone()).then_some(id)
+        };
+        Some(match fault {
+            Fault::Move { host, group: it, to } => {
+                (host, Command::Move { group: group(host, it)?, to: NodeId(to as u8) })
+            }
+            Fault::Stop { host, group: it } => (host, Command::Stop { group: group(host, it)? }),
+            Fault::Start { host, group: it } => (host, Command::Start { group: group(host, it)? }),
+            Fault::Clear { host, group: it } => (host, Command::Clear { group: group(host, it)? }),
+            Fault::Standby { host, which } => (host, Command::Standby { which, stay: false }),
+            Fault::StandbyStays { host } => (host, Command::Standby { which: Which::All, stay: true }),
+            Fault::Takeover { host, which } => (host, Command::Takeover { which }),
+            Fault::Online { host } => (host, Command::Online),
+            Fault::Maintenance { host, .. } => (host, Command::Maintenance { on: true }),
+            _ => return None,
+        })
     }
 
     pub fn unstrike(&mut self, planned: Planned) {
@@ -119,8 +146,8 @@ impl World {
             }
             Fault::HostThreadStuck { host } => self.tell(host, Event::HostThread { answering: !on }),
             Fault::GuardMissing { host, group } => {
-                let fault = on.then(|| "drop-in not loaded".to_string());
-                self.tell(host, Event::Guard { group: id(group), fault });
+                count(&mut self.hosts[host].unguarded[group], on);
+                self.tell_guards(host);
             }
             Fault::Lossy => count(&mut self.network.lossy, on),
             Fault::Doubling => count(&mut self.network.doubling, on),
@@ -146,17 +173,18 @@ impl World {
 
     /// Somebody turns every preference round in one host's files, or turns them back, and restarts the daemon.
     fn other_files(&mut self, host: usize, other: bool) {
-        let mut config = self.scenario.config(host);
-        if other {
-            config.groups_digest += 1;
-            config.groups.iter_mut().for_each(|group| {
-                group.digest += 1;
-                group.nodes.reverse();
-            });
-        }
-        if *self.hosts[host].config != config {
-            self.hosts[host].config = Arc::new(config);
+        if self.files.turn(host, other) {
             self.kill(host, self.now + 100 * MS, false);
+        }
+    }
+
+    /// The daemon hears whether its guards are loaded, of every group that it runs by.
+    pub fn tell_guards(&mut self, host: usize) {
+        for group in 0..self.scenario.groups.len() {
+            let here = &self.hosts[host];
+            let Some(id) = here.id(group).filter(|id| !here.config.group(*id).is_gone()) else { continue };
+            let fault = here.guard_fault(group);
+            self.tell(host, Event::Guard { group: id, fault });
         }
     }
 
@@ -173,22 +201,29 @@ impl World {
     fn command(&mut self, host: usize, command: Command) {
         self.requests += 1;
         let request = RequestId(self.requests);
+        self.asked(host, request);
+        self.tell(host, Event::Command { request, command });
+    }
+
+    /// Somebody waits for an answer.
+    pub fn asked(&mut self, host: usize, request: RequestId) {
         let frozen_until = self.hosts[host].frozen_until;
         if let Some(daemon) = &self.hosts[host].daemon {
             let reads_at = self.now.max(frozen_until).max(daemon.paused_until);
             self.watch.operations.asked(reads_at, host, request);
         }
-        self.tell(host, Event::Command { request, command });
     }
 
     /// What a daemon missed while it was away, or before it ran.
     pub fn compare(&mut self) {
         for host in 0..self.scenario.nodes {
             for group in 0..self.scenario.groups.len() {
-                let should = self.hosts[host].daemon.as_ref().is_some_and(|it| it.cluster.has_its_addresses(id(group)));
-                let missing = self.hosts[host].real[group].addresses.iter().position(|here| !here);
-                if let (true, Some(index)) = (should, missing) {
-                    self.tell(host, Event::AddressLost { group: id(group), index });
+                let here = &self.hosts[host];
+                let Some(id) = here.id(group) else { continue };
+                let should = here.daemon.as_ref().is_some_and(|it| it.cluster.has_its_addresses(id));
+                let missing = here.form(id).addresses.iter().copied().find(|address| !here.up.has(*address));
+                if let (true, Some(address)) = (should, missing) {
+                    self.bring(host, News::Lost { address });
                 }
             }
         }
@@ -209,7 +244,7 @@ impl World {
         }
     }
 
-    fn power_loss(&mut self, host: usize, until: Nanos) {
+    pub fn power_loss(&mut self, host: usize, until: Nanos) {
         if self.hosts[host].powered {
             self.hosts[host].power_loss();
             self.again[host] = None;
@@ -254,8 +289,7 @@ impl World {
             return self.at(until, Happening::StartDaemon { host });
         }
         self.again[host] = Some((until, false));
-        self.start_daemon(host);
-        self.tell(host, Event::DaemonDied);
+        self.run_daemon(host, true);
     }
 
     /// The daemon ended in order.
@@ -293,10 +327,26 @@ impl World {
         if self.hosts[host].frozen_until > self.now {
             return self.at(self.hosts[host].frozen_until, Happening::StartDaemon { host });
         }
-        self.hosts[host].start_daemon(self.now, &mut self.random);
+        self.run_daemon(host, false);
+    }
+
+    /// `dead`: it only cleans up after one that died.
+    fn run_daemon(&mut self, host: usize, dead: bool) {
+        let read = if dead { Err("they are not read".into()) } else { self.files.read(host) };
+        if !self.hosts[host].start_daemon(self.now, read.clone(), &mut self.random) {
+            // There is nothing to go by before somebody mends the files.
+            return self.at(self.now + SECOND, Happening::StartDaemon { host });
+        }
         self.watch.daemon_started(self.now, host);
         self.timeline.note(self.now, Some(host), || "daemon starts".into());
-        self.round(host, None);
+        let first = match read {
+            _ if dead => Event::DaemonDied,
+            Ok(groups) => Event::Files { groups, request: None },
+            Err(mistakes) => Event::Pending(Some(mistakes)),
+        };
+        self.round(host, Some(News::Event(first)));
+        self.keep_config(host);
+        self.look_at_guards(host);
         for link in 0..self.scenario.links {
             let usable = self.links[host][link];
             let after = self.random.below(20 * MS);
@@ -304,9 +354,16 @@ impl World {
         }
         let up = self.hosts[host].carrier;
         self.later(host, MS / 10, Later::Tell(Event::Interface { interface: "eth0".into(), up }));
-        for group in 0..self.scenario.groups.len() {
-            let after = self.random.between(MS, 30 * MS);
-            self.later(host, after, Later::Tell(Event::Guard { group: id(group), fault: None }));
+    }
+
+    /// Stopped by a signal.
+    fn pause(&mut self, host: usize, span: Nanos) {
+        let until = self.now + span;
+        if let Some(daemon) = &mut self.hosts[host].daemon {
+            daemon.paused_until = daemon.paused_until.max(until);
+            self.watch.one_owner.disturbed();
+            self.watch.operations.was_away(span, host);
+            self.at(until, Happening::Thaw { host });
         }
     }
 
@@ -356,11 +413,11 @@ impl World {
         self.rough = Rough::quiet();
         self.network.heal(self.now);
         for host in 0..self.scenario.nodes {
-            self.other_files(host, false);
             self.hosts[host].set_clock_rate(self.now, self.scenario.drift[host]);
             self.hosts[host].trouble = Default::default();
             self.hosts[host].unanswering = 0;
             self.hosts[host].full = 0;
+            self.hosts[host].unguarded.fill(0);
         }
         self.foreign.fill(0);
         self.watch.moves.event(self.now);
@@ -376,29 +433,12 @@ impl World {
             }
             self.carrier(host, true);
             self.tell(host, Event::HostThread { answering: true });
-            for group in 0..self.scenario.groups.len() {
-                self.tell(host, Event::Guard { group: id(group), fault: None });
-            }
+            self.tell_guards(host);
             self.at(self.now + 500 * MS, Happening::Boot { host });
             self.at(self.now + 900 * MS, Happening::StartDaemon { host });
         }
+        self.mend_files();
     }
-}
-
-/// What an operator says, on which host.
-fn said(fault: Fault) -> Option<(usize, Command)> {
-    Some(match fault {
-        Fault::Move { host, group, to } => (host, Command::Move { group: id(group), to: NodeId(to as u8) }),
-        Fault::Stop { host, group } => (host, Command::Stop { group: id(group) }),
-        Fault::Start { host, group } => (host, Command::Start { group: id(group) }),
-        Fault::Clear { host, group } => (host, Command::Clear { group: id(group) }),
-        Fault::Standby { host, which } => (host, Command::Standby { which, stay: false }),
-        Fault::StandbyStays { host } => (host, Command::Standby { which: Which::All, stay: true }),
-        Fault::Takeover { host, which } => (host, Command::Takeover { which }),
-        Fault::Online { host } => (host, Command::Online),
-        Fault::Maintenance { host, .. } => (host, Command::Maintenance { on: true }),
-        _ => return None,
-    })
 }
 
 /// Whether packets from one node to another get lost on a link.
@@ -425,8 +465,4 @@ fn cuts_service(fault: Fault, one: usize, other: usize) -> bool {
         Fault::CutService | Fault::CutEverything => true,
         _ => false,
     }
-}
-
-fn id(group: usize) -> GroupId {
-    GroupId(group as u16)
 }

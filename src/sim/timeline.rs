@@ -18,6 +18,10 @@ impl Timeline {
         Timeline { on, lines: Vec::new() }
     }
 
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
     /// The text is only made when somebody will read it.
     pub fn note(&mut self, at: Nanos, host: Option<usize>, text: impl FnOnce() -> String) {
         if self.on {

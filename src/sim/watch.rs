@@ -3,16 +3,18 @@
 
 use super::checkers::Violation;
 use super::checkers::moves::Moves;
-use super::checkers::one_owner::{Decision, OneOwner};
+use super::checkers::one_owner::{Decision, OneOwner, Owner};
 use super::checkers::operations::Operations;
 use super::checkers::rules::{Rules, Said};
-use super::checkers::settles::{Settles, Stand};
+use super::checkers::settles::{Settles, Stand, Wanted};
 use super::faults::{Fault, Planned, WRONG_CLOCK};
+use super::files::{MOST_GROUPS, PARTS, part_name};
+use super::happening::Packet;
 use super::scenario::{MOST_NODES, Scenario};
-use super::world::{Packet, World};
+use super::world::World;
 use super::{MS, Nanos, SECOND};
 use crate::cluster::Incarnation;
-use crate::config::model::GroupId;
+use crate::config::model::Failback;
 use crate::wire::Role;
 
 /// What a run of a daemon truly heard of another host.
@@ -26,8 +28,8 @@ pub struct Ears {
     echoed: u64,
     /// The last message was a goodbye.
     goodbye: bool,
-    /// What files its sender had.
-    digest: u32,
+    /// By which digests its sender ran its groups.
+    digests: [u32; MOST_GROUPS],
 }
 
 #[derive(Debug)]
@@ -55,11 +57,7 @@ impl Watch {
         let spells = faults.iter().any(spell);
         let harmless = rough.harmless(scenario.keepalive(), scenario.links);
         Watch {
-            one_owner: OneOwner::new(
-                groups,
-                scenario.deadtimes(if wrong { WRONG_CLOCK } else { 0 }),
-                scenario.keepalive(),
-            ),
+            one_owner: OneOwner::new(scenario.deadtimes(if wrong { WRONG_CLOCK } else { 0 }), scenario.keepalive()),
             rules: Rules::new(groups),
             settles: Settles::new(scenario.nodes, scenario.links),
             moves: Moves::new(groups, deadtime, scenario.initdead(), !harmless, spells),
@@ -112,11 +110,12 @@ impl Watch {
         }
         ears.highest = Some((message.incarnation, message.sequence));
         ears.echoed = ears.echoed.max(echo.sequence);
+        // It cannot know of a run that is over that it is.
+        ears.digests = packet.digests;
         if living == Some(message.incarnation) {
             ears.since = now;
             ears.heard_sent = Some(packet.sent);
             ears.goodbye = message.flags.left;
-            ears.digest = packet.files;
             self.one_owner.heard(now, host, packet.from, packet.sent);
         }
     }
@@ -146,10 +145,12 @@ impl World {
 
     fn answered_since(&self, host: usize, other: usize, group: usize) -> Option<Nanos> {
         let (me, it) = (&self.hosts[host], &self.hosts[other]);
-        if !it.answers(group, self.now) {
+        let addresses = &me.form_of(group)?.addresses;
+        if !it.answers(addresses, self.now) {
             return None;
         }
-        let since = [it.real[group].addresses_since, it.answers_since, me.answers_since, self.arp_since(host, other)];
+        let (up, asked) = (it.up.earliest(addresses), Some(me.formed[group]));
+        let since = [up, asked, it.answers_since, me.answers_since, self.arp_since(host, other)];
         since.into_iter().try_fold(0, |latest: Nanos, since| Some(latest.max(since?)))
     }
 
@@ -170,12 +171,12 @@ impl World {
         // By two clocks.
         let keepalive = self.scenario.keepalive() + self.scenario.keepalive() / 50;
         let unread = (waited > keepalive).then(|| format!("with packets unread for {} ms", waited / MS));
-        let digest = self.hosts[host].config.groups_digest;
+        let digest = self.hosts[host].digest(group);
         let differs = self.watch.ears[host].iter().zip(silence).any(|(ears, silence)| {
             let heard = ears.heard_sent.is_some() && !ears.goodbye && *silence < self.scenario.keepalive();
-            heard && ears.digest != digest
+            heard && ears.digests[group] != digest
         });
-        let differs = differs.then(|| "while it hears a peer with other files".to_string());
+        let differs = differs.then(|| "while it hears a peer that runs it by other files".to_string());
         let Some(what) = unread.or(differs) else { return Ok(()) };
         let what = format!("host {host} starts group {group} {what}");
         Err(Violation { at: self.now, checker: "decisions", what })
@@ -188,17 +189,37 @@ impl World {
 
     /// Something of `host` changed: what does it own now?
     pub fn ownership(&mut self, host: usize) {
-        for group in 0..self.scenario.groups.len() {
-            let owns = self.hosts[host].owns(group);
-            if owns == self.watch.one_owner.owned(group)[host] {
-                continue;
-            }
-            let result = self.watch.one_owner.owns(self.now, host, group, owns);
-            let nodes = self.scenario.nodes;
-            let owned = &self.watch.one_owner.owned(group)[..nodes];
-            self.timeline.note(self.now, Some(host), || format!("OWNERS of {group}: {owned:?}"));
+        if let Some(part) = self.hosts[host].up.doubled.take() {
+            let what = format!("{} is in two groups on host {host}", part_name(part));
+            let result = self.watch.one_owner.violation(self.now, what);
             self.watch.note(result);
         }
+        let up = self.hosts[host].parts();
+        let changed = up ^ self.watch.one_owner.up(host);
+        if changed == 0 {
+            return;
+        }
+        for part in (0..PARTS).filter(|part| changed & (1 << part) != 0) {
+            let on = up & (1 << part) != 0;
+            self.timeline
+                .note(self.now, Some(host), || format!("{} is {}", part_name(part), if on { "up" } else { "down" }));
+            if !on {
+                self.watch.one_owner.lost(self.now, host, part);
+                continue;
+            }
+            self.watch.one_owner.took(host, part);
+            for other in self.watch.one_owner.others(host, part) {
+                let (later, earlier) = (self.owner(host, part, other), self.owner(other, part, host));
+                self.timeline.note(self.now, None, || format!("OWNERS of {}: {later:?}, {earlier:?}", part_name(part)));
+                let result = self.watch.one_owner.doubled(self.now, part, later, earlier);
+                self.watch.note(result);
+            }
+        }
+    }
+
+    fn owner(&self, host: usize, part: usize, other: usize) -> Owner {
+        let group = (0..MOST_GROUPS).find(|group| self.hosts[host].up.holds(part, *group)).unwrap_or(0);
+        Owner { host, group, silence: self.silence(host)[other] }
     }
 
     /// After each round of a heart.
@@ -206,7 +227,9 @@ impl World {
         for group in 0..self.scenario.groups.len() {
             let owns = self.hosts[host].owns(group);
             let Some(daemon) = &self.hosts[host].daemon else { return };
-            let (id, cluster) = (GroupId(group as u16), &daemon.cluster);
+            // What is kept of a group that this daemon does not know shows when it gets to know it.
+            let Some(id) = self.hosts[host].id(group) else { continue };
+            let cluster = &daemon.cluster;
             let said = Said {
                 record: cluster.record(id),
                 claims: cluster.claims(id),
@@ -219,17 +242,19 @@ impl World {
             let starts = said.role == Role::Starting;
             let result = self.watch.operations.is_starting(self.now, host, group, starts);
             self.watch.note(result);
-            for pair in self.watch.one_owner.pairs(group) {
-                let ending = [pair.0, pair.1].iter().any(|host| {
-                    let host = &self.hosts[*host];
-                    let role = host.daemon.as_ref().map(|daemon| daemon.cluster.role(id));
-                    // What came is heard once it was read.
-                    let reads = host.daemon.as_ref().is_some_and(|daemon| daemon.unread_since.is_some());
-                    !host.runs(self.now) || reads || role == Some(Role::Stopping)
-                });
-                let result = self.watch.one_owner.lasting(self.now, group, pair, ending, self.watch.patience);
-                self.watch.note(result);
-            }
+        }
+        for pair in self.watch.one_owner.pairs() {
+            let (part, one, other) = pair;
+            let ending = [one, other].iter().any(|host| {
+                let group = self.owner(*host, part, one).group;
+                let host = &self.hosts[*host];
+                let role = host.daemon.as_ref().zip(host.id(group)).map(|(daemon, id)| daemon.cluster.role(id));
+                // What came is heard once it was read.
+                let reads = host.daemon.as_ref().is_some_and(|daemon| daemon.unread_since.is_some());
+                !host.runs(self.now) || reads || role == Some(Role::Stopping)
+            });
+            let result = self.watch.one_owner.lasting(self.now, pair, ending, self.watch.patience);
+            self.watch.note(result);
         }
         let result = self.watch.operations.waiting(self.now, host);
         self.watch.note(result);
@@ -238,28 +263,37 @@ impl World {
     /// While the world should rest.
     pub fn look(&mut self) {
         for group in 0..self.scenario.groups.len() {
-            let id = GroupId(group as u16);
+            let shape = self.files.meant[group].clone();
             let stand = |host: usize| {
-                let cluster = self.hosts[host].daemon.as_ref().map(|daemon| &daemon.cluster);
+                let here = &self.hosts[host];
+                let cluster = here.daemon.as_ref().map(|daemon| &daemon.cluster);
+                let known = cluster.zip(here.id(group));
                 Stand {
                     up: cluster.is_some(),
                     joined: cluster.is_some_and(|cluster| cluster.has_joined()),
-                    role: cluster.map_or(Role::Unknown, |cluster| cluster.role(id)),
-                    record: cluster.and_then(|cluster| cluster.record(id)),
-                    order: cluster.map_or_else(Default::default, |cluster| cluster.operator_order(id)),
-                    banned: cluster.is_some_and(|cluster| cluster.banned(id)),
-                    owns: self.hosts[host].owns(group),
-                    whole: self.hosts[host].real[group].whole(),
+                    role: known.map_or(Role::Idle, |(cluster, id)| cluster.role(id)),
+                    record: known.and_then(|(cluster, id)| cluster.record(id)),
+                    order: known.map_or_else(Default::default, |(cluster, id)| cluster.operator_order(id)),
+                    banned: known.is_some_and(|(cluster, id)| cluster.banned(id)),
+                    digest: here.digest(group),
+                    pending: cluster.is_some_and(|cluster| !cluster.runs_by_its_files()),
+                    owns: here.owns(group),
+                    whole: here.is_whole(group),
                     off: self.scenario.off == Some(host),
                 }
             };
             let stands: Vec<Stand> = (0..self.scenario.nodes).map(stand).collect();
-            let shape = &self.scenario.groups[group];
-            let mut daemons = self.hosts.iter().filter_map(|host| host.daemon.as_ref());
             // What an operator put somewhere stays there.
-            let parked = daemons.any(|daemon| daemon.cluster.parked(GroupId(group as u16)));
-            let failback = shape.failback && !parked;
-            let result = self.watch.settles.check(self.now, group, &stands, &shape.nodes, failback);
+            let parked = self.hosts.iter().any(|host| {
+                let known = host.daemon.as_ref().zip(host.id(group));
+                known.is_some_and(|(daemon, id)| daemon.cluster.parked(id))
+            });
+            let wanted = shape.map(|shape| Wanted {
+                digest: shape.config(group).digest,
+                failback: shape.failback != Failback::No && !parked,
+                nodes: shape.nodes,
+            });
+            let result = self.watch.settles.check(self.now, group, &stands, wanted.as_ref());
             self.watch.note(result);
         }
     }

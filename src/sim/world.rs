@@ -1,18 +1,19 @@
 //! Virtual time: what happens next, to whom, and what comes of it. It must not know what is right: the checkers do.
 
-use super::faults::Planned;
-use super::host::{Host, JobEnd, Later, News};
+use super::files::{self, Files, MOST_GROUPS};
+use super::happening::{Due, Happening, Packet};
+use super::host::{Host, Later, News};
 use super::network::Network;
+use super::parts::JobEnd;
 use super::plan::Plan;
 use super::random::Random;
 use super::scenario::{MOST_LINKS, MOST_NODES, Rough, Scenario};
 use super::timeline::Timeline;
 use super::watch::Watch;
 use super::{Ending, MS, Nanos, SECOND, Sabotage};
-use crate::cluster::{Action, Change, Event, Incarnation, OpId};
-use crate::config::model::{GroupId, LinkId};
+use crate::cluster::{Event, Incarnation};
+use crate::config::model::LinkId;
 use crate::wire::{Message, codec};
-use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
@@ -23,111 +24,6 @@ const SOCKET_ROOM: usize = 200;
 /// Packets that are kept to be sent again some day.
 const RECORDED: usize = 400;
 
-/// A packet on its way.
-#[derive(Clone, Debug)]
-pub struct Packet {
-    pub from: usize,
-    /// As it is after having been bytes.
-    pub message: Message,
-    pub sent: Nanos,
-    /// The digest of its sender's groups.
-    pub files: u32,
-}
-
-#[derive(Clone, Debug)]
-pub enum Happening {
-    /// The daemon looks at the time, if it still wants to.
-    Wake {
-        host: usize,
-    },
-    Deliver {
-        to: usize,
-        link: usize,
-        packet: Rc<Packet>,
-    },
-    /// The daemon decides on what it read.
-    Decide {
-        host: usize,
-        incarnation: Incarnation,
-    },
-    /// For one run of the daemon.
-    Tell {
-        host: usize,
-        incarnation: Incarnation,
-        event: Box<Event>,
-    },
-    Job {
-        host: usize,
-        boot: u64,
-        group: usize,
-        number: u64,
-        end: JobEnd,
-    },
-    Written {
-        host: usize,
-        boot: u64,
-        number: u64,
-        saved: Box<crate::cluster::Saved>,
-    },
-    Boot {
-        host: usize,
-    },
-    StartDaemon {
-        host: usize,
-    },
-    /// A daemon or a host that stood still goes on.
-    Thaw {
-        host: usize,
-    },
-    Strike(Planned),
-    End(Planned),
-    /// The service manager ends a daemon in the course of a reboot.
-    Leave {
-        host: usize,
-        incarnation: Incarnation,
-    },
-    PowerOff {
-        host: usize,
-        boot: u64,
-    },
-    Sabotage,
-    Heal,
-    /// Operators end standby and maintenance.
-    LastWords,
-    Look,
-    /// A daemon compares the host's addresses with what should be there, which it does now and then.
-    Compare,
-}
-
-/// In the order of time, then of their making.
-#[derive(Debug)]
-struct Due {
-    at: Nanos,
-    number: u64,
-    happening: Happening,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    /// The earliest is the greatest: it comes first from the heap.
-    fn cmp(&self, other: &Due) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
 #[derive(Debug)]
 pub struct World {
     pub now: Nanos,
@@ -136,6 +32,7 @@ pub struct World {
     pub random: Random,
     pub network: Network,
     pub hosts: Vec<Host>,
+    pub files: Files,
     /// Which heartbeat links have carrier: `[host][link]`.
     pub links: [[bool; MOST_LINKS]; MOST_NODES],
     /// When a daemon that ended is started again, and whether the host goes down with it.
@@ -148,9 +45,10 @@ pub struct World {
     pub ending: Ending,
     pub sabotage: Sabotage,
     queue: BinaryHeap<Due>,
-    counter: u64,
+    pub counter: u64,
     pub requests: u64,
     written: [u64; MOST_NODES],
+    kept: [u64; MOST_NODES],
     /// What a step's events are told with, kept for its room.
     pub reading: Vec<News>,
 }
@@ -167,6 +65,7 @@ impl World {
             rough: scenario.rough.clone(),
             network: Network::default(),
             hosts,
+            files: Files::new(&scenario.groups, scenario.nodes),
             links: [[true; MOST_LINKS]; MOST_NODES],
             again: [None; MOST_NODES],
             foreign: vec![0; scenario.groups.len()],
@@ -179,6 +78,7 @@ impl World {
             counter: 0,
             requests: 0,
             written: [0; MOST_NODES],
+            kept: [0; MOST_NODES],
             reading: Vec::new(),
             random,
             scenario,
@@ -213,12 +113,25 @@ impl World {
             let span = self.scenario.end - self.scenario.settled;
             self.watch.violation = self.watch.settles.storms(self.now, span, self.scenario.keepalive()).err();
         }
+        self.tell_what_waits();
         self.ending.span = self.now;
         self.ending.violation = self.watch.violation.take();
         self.ending.two_owners = self.watch.one_owner.admitted;
         self.ending.longest_two_owners = self.watch.one_owner.longest;
         self.ending.story = self.timeline.render(self.scenario.nodes);
         self.ending
+    }
+
+    /// For who looks for the reason of a violation.
+    fn tell_what_waits(&mut self) {
+        for host in 0..self.scenario.nodes {
+            let Some(daemon) = self.hosts[host].daemon.as_ref().filter(|_| self.timeline.is_on()) else {
+                continue;
+            };
+            for rollout in daemon.cluster.status().rollout {
+                self.timeline.note(self.now, Some(host), || format!("{rollout:?}"));
+            }
+        }
     }
 
     pub fn at(&mut self, at: Nanos, happening: Happening) {
@@ -236,9 +149,9 @@ impl World {
                 }
             }
             Happening::Deliver { to, link, packet } => self.deliver(to, link, packet),
-            Happening::Tell { host, incarnation, event } => {
-                if self.hosts[host].daemon.as_ref().is_some_and(|daemon| daemon.incarnation == incarnation) {
-                    self.tell(host, *event);
+            Happening::Tell { host, incarnation, news } => {
+                if self.is_run(host, incarnation) {
+                    self.bring(host, *news);
                 }
             }
             Happening::Decide { host, incarnation } => self.decide_late(host, incarnation),
@@ -249,14 +162,23 @@ impl World {
                     self.hosts[host].written(*saved);
                 }
             }
+            Happening::Note { .. }
+            | Happening::Kept { .. }
+            | Happening::Edit { .. }
+            | Happening::Reload { .. }
+            | Happening::Mend { .. }
+            | Happening::PutIn { .. }
+            | Happening::AllFiles
+            | Happening::PowerLoss { .. }
+            | Happening::Guards { .. } => self.happen_to_files(happening),
             Happening::Boot { host } => self.boot(host),
             Happening::StartDaemon { host } => self.start_daemon(host),
             Happening::Thaw { host } => self.thaw(host),
             Happening::Strike(planned) => self.strike(planned),
             Happening::End(planned) => self.unstrike(planned),
             Happening::Leave { host, incarnation } => {
-                if self.hosts[host].daemon.as_ref().is_some_and(|daemon| daemon.incarnation == incarnation) {
-                    for later in self.hosts[host].stop_members() {
+                if self.is_run(host, incarnation) {
+                    for later in self.hosts[host].up.stop_members() {
                         self.later(host, MS / 10, later);
                     }
                     self.ownership(host);
@@ -294,21 +216,55 @@ impl World {
         if end == JobEnd::Failed {
             self.watch.moves.hindered(group);
         }
-        let later = self.hosts[host].job_ended(group, number, end);
+        let later = self.hosts[host].job_ended(number, end);
         self.ownership(host);
         if let Some(later) = later {
             self.later(host, MS / 10, later);
         }
     }
 
+    fn happen_to_files(&mut self, happening: Happening) {
+        match happening {
+            Happening::Note { host, incarnation, op, config, fails } if self.is_run(host, incarnation) => {
+                let event = self.hosts[host].note(op, &config, fails);
+                self.later(host, MS / 10, Later::Tell(event));
+                self.keep_config(host);
+            }
+            Happening::Kept { host, boot, number, config }
+                if self.hosts[host].powered && self.hosts[host].boot.0 == boot && number > self.kept[host] =>
+            {
+                self.kept[host] = number;
+                self.hosts[host].keep(config);
+            }
+            Happening::Guards { host, incarnation } if self.is_run(host, incarnation) => self.tell_guards(host),
+            Happening::Edit { host, edition } => self.edit(host, edition),
+            Happening::Reload { host, incarnation } if self.is_run(host, incarnation) => self.reload(host),
+            Happening::Mend { host, groups, follow } => self.mend(host, groups, follow),
+            Happening::PutIn { part, group } => self.put_in(part, group),
+            Happening::AllFiles => self.all_files(),
+            Happening::PowerLoss { host, span } if self.now < self.scenario.heal => {
+                self.power_loss(host, (self.now + span).min(self.scenario.heal));
+            }
+            _ => {}
+        }
+    }
+
+    pub fn is_run(&self, host: usize, incarnation: Incarnation) -> bool {
+        self.hosts[host].daemon.as_ref().is_some_and(|daemon| daemon.incarnation == incarnation)
+    }
+
     /// An event reaches the daemon, or waits for it.
     pub fn tell(&mut self, host: usize, event: Event) {
+        self.bring(host, News::Event(event));
+    }
+
+    pub fn bring(&mut self, host: usize, news: News) {
         let runs = self.hosts[host].runs(self.now);
         let Some(daemon) = &mut self.hosts[host].daemon else { return };
         if runs {
-            self.round(host, Some(News::Event(event)));
+            self.round(host, Some(news));
         } else {
-            daemon.inbox.push(News::Event(event));
+            daemon.inbox.push(news);
         }
     }
 
@@ -334,94 +290,17 @@ impl World {
         }
     }
 
-    pub fn act(&mut self, host: usize, action: Action) {
-        let trouble = self.hosts[host].trouble;
-        let failing = if trouble.fail > 0 { 200 } else { self.rough.fail / 4 };
-        let fails = self.random.permille(failing);
-        let now = self.now;
-        let answer = self.random.between(20_000, 200_000) * if trouble.slow > 0 { 10_000 } else { 1 };
-        match action {
-            Action::Send(message) => self.send(host, &message),
-            Action::Report(change) => self.reported(host, change),
-            Action::Exit => self.exited(host),
-            Action::Reply { request, answer } => {
-                if self.sabotage != Sabotage::DeafOperator {
-                    self.watch.operations.answered(host, request);
-                }
-                self.timeline.note(now, Some(host), || format!("answer: {answer:?}"));
-            }
-            Action::Announce { .. } => {}
-            Action::Probe { group } => self.probe(host, group),
-            Action::Save(saved) => {
-                let (span, later) = self.hosts[host].save(saved, &mut self.random, &self.rough);
-                self.later(host, span, later);
-            }
-            Action::Forget { group } => self.hosts[host].forget(group),
-            Action::RepairAddress { op, group, index } => {
-                let later = self.hosts[host].repair_address(now, op, group, index);
-                self.later(host, answer, later);
-            }
-            Action::Hold { op, group, grant, phase } => {
-                self.hindered(fails, group);
-                let later = self.hosts[host].hold(op, group, grant, phase, fails);
-                self.later(host, answer, later);
-            }
-            Action::Inspect { op, group } => {
-                // What is slow about it comes before the look: what changes after it is told after it.
-                let later = self.hosts[host].inspect(op, group, fails);
-                self.later(host, answer.min(MS / 5), later);
-            }
-            Action::AddAddresses { op, group } => {
-                self.timeline.note(now, Some(host), || format!("  add addresses of {}", group.0));
-                self.hindered(fails, group);
-                self.goes_on(host, usize::from(group.0));
-                let later = self.hosts[host].add_addresses(now, op, group, fails);
-                self.later(host, answer, later);
-            }
-            Action::RemoveAddresses { op, group } => {
-                self.timeline.note(now, Some(host), || format!("  remove addresses of {}", group.0));
-                self.hindered(fails, group);
-                let later = self.hosts[host].remove_addresses(op, group, fails);
-                self.later(host, answer, later);
-            }
-            Action::StartMembers { op, group } => {
-                self.goes_on(host, usize::from(group.0));
-                self.begin_job(host, op, group, true);
-            }
-            Action::StopMembers { op, group } => self.begin_job(host, op, group, false),
-            Action::VerifyStopped { op, group } => {
-                let later = self.hosts[host].verify(op, group);
-                self.later(host, MS, later);
-            }
-            // The files of a simulated host do not change while its daemon runs.
-            Action::CheckGuards { .. } | Action::DropAddresses { .. } | Action::DropMembers { .. } => {}
-            Action::Note { .. } | Action::Configure(_) => {}
-        }
-    }
-
-    fn hindered(&mut self, fails: bool, group: GroupId) {
-        if fails {
-            self.watch.moves.hindered(usize::from(group.0));
-        }
-    }
-
-    fn begin_job(&mut self, host: usize, op: OpId, group: GroupId, start: bool) {
-        self.timeline.note(self.now, Some(host), || format!("  members of {} start: {start}", group.0));
-        for (span, later) in self.hosts[host].begin_job(op, group, start, &mut self.random, &self.rough) {
-            self.later(host, span, later);
-        }
-    }
-
     /// Something comes of a step, after a while.
     pub fn later(&mut self, host: usize, span: Nanos, later: Later) {
         let at = self.now + span;
         let boot = self.hosts[host].boot.0;
         match later {
             Later::Tell(Event::Finished { .. }) if self.hosts[host].mute => {}
-            Later::Tell(event) => {
+            Later::Tell(event) => self.later(host, span, Later::News(News::Event(event))),
+            Later::News(news) => {
                 let Some(daemon) = &self.hosts[host].daemon else { return };
                 let incarnation = daemon.incarnation;
-                self.at(at, Happening::Tell { host, incarnation, event: Box::new(event) });
+                self.at(at, Happening::Tell { host, incarnation, news: Box::new(news) });
             }
             Later::Job { group, number, end } => self.at(at, Happening::Job { host, boot, group, number, end }),
             Later::Written(saved) => {
@@ -431,13 +310,16 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, message: &Message) {
+    pub fn send(&mut self, from: usize, message: &Message) {
         self.ending.messages += 1;
         if self.now >= self.scenario.settled {
             self.watch.settles.sent(from);
         }
         let message = codec::decode(&codec::encode(message)).expect("what a heart sent can be decoded");
-        let packet = Rc::new(Packet { from, message, sent: self.now, files: self.hosts[from].config.groups_digest });
+        let mut digests = [0; MOST_GROUPS];
+        let groups = &self.hosts[from].config.groups;
+        groups.iter().for_each(|group| digests[files::number(group.tag)] = group.digest);
+        let packet = Rc::new(Packet { from, message, sent: self.now, digests });
         for to in (0..self.scenario.nodes).filter(|to| *to != from) {
             for link in 0..self.scenario.links {
                 if !self.links[from][link] {
@@ -456,45 +338,6 @@ impl World {
                     self.recorded[self.random.below(RECORDED as u64) as usize] = (to, 0, packet.clone());
                 }
             }
-        }
-    }
-
-    /// The other hosts' kernels answer, if one has the address and the question reaches it.
-    fn probe(&mut self, host: usize, group: GroupId) {
-        let index = usize::from(group.0);
-        for other in (0..self.scenario.nodes).filter(|other| *other != host) {
-            if self.arp_since(host, other).is_some() && self.hosts[other].answers(index, self.now) {
-                let here = self.hosts[other].real[index].addresses.iter().position(|here| *here).unwrap_or(0);
-                self.answer_probe(host, group, here, other as u8);
-            }
-        }
-        if self.foreign[index] > 0 && self.hosts[host].carrier {
-            self.answer_probe(host, group, 0, 0xff);
-        }
-    }
-
-    fn answer_probe(&mut self, host: usize, group: GroupId, index: usize, last: u8) {
-        let span = self.random.between(MS / 20, 3 * MS / 2);
-        let mac = [2, 0, 0, 0, 0, last];
-        self.timeline.note(self.now, Some(host), || format!("  address {index} of {} is answered by {last}", group.0));
-        self.later(host, span, Later::Tell(Event::ProbeAnswer { group, index, mac }));
-    }
-
-    /// Since when two hosts' kernels would hear each other.
-    pub fn arp_since(&self, one: usize, other: usize) -> Option<Nanos> {
-        let there = |host: usize| self.hosts[host].carrier && self.hosts[host].frozen_until <= self.now;
-        self.network.arp_since(one, other).filter(|_| there(one) && there(other))
-    }
-
-    fn reported(&mut self, host: usize, change: Change) {
-        self.timeline.note(self.now, Some(host), || format!("{change:?}"));
-        match change {
-            Change::GroupStarting { group, .. } => {
-                self.ending.takeovers += 1;
-                self.decided(host, usize::from(group.0));
-            }
-            Change::GroupStopping { group, reason, .. } => self.stopping(host, usize::from(group.0), &reason),
-            _ => {}
         }
     }
 }

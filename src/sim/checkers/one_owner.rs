@@ -1,8 +1,9 @@
-//! At most one host has a group's addresses or members, except for what `proof = "silence"` admits: one of two owners truly heard
-//! nothing of the other for a deadtime when it decided, and no neighbour could have told it better.
+//! At most one host has an address or a member, for one group, except for what `proof = "silence"` admits: one of two owners truly
+//! heard nothing of the other for a deadtime when it decided, and no neighbour could have told it better.
 //! Once both hear each other again, one of them stops within two keepalives.
 
 use super::Violation;
+use crate::sim::files::{MOST_GROUPS, Parts, part_name};
 use crate::sim::scenario::MOST_NODES;
 use crate::sim::{MS, Nanos};
 use std::collections::BTreeMap;
@@ -23,6 +24,15 @@ pub struct Decision {
     pub answered_since: [Option<Nanos>; MOST_NODES],
 }
 
+/// One of two hosts that have the same part, and for which group.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    pub host: usize,
+    pub group: usize,
+    /// How long it has truly heard nothing of the other one.
+    pub silence: Nanos,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Episode {
     since: Nanos,
@@ -34,30 +44,31 @@ struct Episode {
     known: Option<Nanos>,
 }
 
-/// Two hosts, the lower number first.
-type Pair = (usize, usize);
+/// A part, and two hosts, the lower number first.
+pub type Pair = (usize, usize, usize);
 
 #[derive(Debug)]
 pub struct OneOwner {
     /// The longest and the shortest span that a deadtime can take.
     deadtimes: (Nanos, Nanos),
     keepalive: Nanos,
-    decisions: Vec<[Option<Decision>; MOST_NODES]>,
-    owned: Vec<[bool; MOST_NODES]>,
-    episodes: Vec<BTreeMap<Pair, Episode>>,
+    decisions: [[Option<Decision>; MOST_NODES]; MOST_GROUPS],
+    /// What each host has up.
+    up: [Parts; MOST_NODES],
+    episodes: BTreeMap<Pair, Episode>,
     /// Two owners that `silence` admits.
     pub admitted: u64,
     pub longest: Nanos,
 }
 
 impl OneOwner {
-    pub fn new(groups: usize, deadtimes: (Nanos, Nanos), keepalive: Nanos) -> OneOwner {
+    pub fn new(deadtimes: (Nanos, Nanos), keepalive: Nanos) -> OneOwner {
         OneOwner {
             deadtimes,
             keepalive,
-            decisions: vec![[None; MOST_NODES]; groups],
-            owned: vec![[false; MOST_NODES]; groups],
-            episodes: vec![BTreeMap::new(); groups],
+            decisions: Default::default(),
+            up: [0; MOST_NODES],
+            episodes: BTreeMap::new(),
             admitted: 0,
             longest: 0,
         }
@@ -89,41 +100,53 @@ impl OneOwner {
         }
     }
 
-    pub fn owned(&self, group: usize) -> &[bool; MOST_NODES] {
-        &self.owned[group]
+    /// What a host has up.
+    pub fn up(&self, host: usize) -> Parts {
+        self.up[host]
     }
 
-    /// Whether `host` owns a group now. Called when that changed.
-    pub fn owns(&mut self, now: Nanos, host: usize, group: usize, owns: bool) -> Result<(), Violation> {
-        self.owned[group][host] = owns;
-        for other in (0..MOST_NODES).filter(|other| *other != host) {
-            let pair = (host.min(other), host.max(other));
-            if !owns {
-                if let Some(episode) = self.episodes[group].remove(&pair) {
-                    self.longest = self.longest.max(now - episode.since);
-                }
-            } else if self.owned[group][other] {
-                self.episodes[group].insert(pair, Episode { since: now, heard: [0; 2], again: None, known: None });
-                self.admit(now, host, other, group)?;
+    /// The other hosts that have a part.
+    pub fn others(&self, host: usize, part: usize) -> impl Iterator<Item = usize> + use<> {
+        let up = self.up;
+        (0..MOST_NODES).filter(move |other| *other != host && up[*other] & (1 << part) != 0)
+    }
+
+    /// A part is no longer up on a host.
+    pub fn lost(&mut self, now: Nanos, host: usize, part: usize) {
+        self.up[host] &= !(1 << part);
+        for other in self.others(host, part) {
+            if let Some(episode) = self.episodes.remove(&(part, host.min(other), host.max(other))) {
+                self.longest = self.longest.max(now - episode.since);
             }
         }
-        Ok(())
     }
 
-    fn admit(&mut self, now: Nanos, host: usize, other: usize, group: usize) -> Result<(), Violation> {
-        let decisions = self.decisions[group];
-        let (Some(later), Some(earlier)) = (decisions[host], decisions[other]) else {
-            return self.violation(now, format!("group {group}: two owners, and nobody decided so"));
+    /// A part came up on a host where no other has it.
+    pub fn took(&mut self, host: usize, part: usize) {
+        self.up[host] |= 1 << part;
+    }
+
+    /// A part came up on a host (`later`) while another one has it.
+    pub fn doubled(&mut self, now: Nanos, part: usize, later: Owner, earlier: Owner) -> Result<(), Violation> {
+        let pair = (part, later.host.min(earlier.host), later.host.max(earlier.host));
+        let known = self.episodes.keys().any(|(_, one, other)| (*one, *other) == (pair.1, pair.2));
+        self.episodes.insert(pair, Episode { since: now, heard: [0; 2], again: None, known: None });
+        let decisions = [self.decisions[later.group][later.host], self.decisions[earlier.group][earlier.host]];
+        let [Some(second), Some(first)] = decisions else {
+            return self.violation(now, format!("{}: two owners, and nobody decided so", part_name(part)));
         };
         let silent = |decision: &Decision, of: usize| decision.silence[of] >= self.deadtimes.1;
         // The first one began in silence, and the second one had not heard of it yet.
-        let crossed = silent(&earlier, host) && later.heard_sent[other].is_some_and(|sent| sent < earlier.at);
-        if silent(&later, other) || crossed {
+        let crossed = silent(&first, later.host) && second.heard_sent[earlier.host].is_some_and(|sent| sent < first.at);
+        // Two owners of the whole that do not hear each other, or of which one is about to stop, may get another part each.
+        let apart = later.silence >= self.deadtimes.1 || earlier.silence >= self.deadtimes.1 || known;
+        if silent(&second, earlier.host) || crossed || apart {
             self.admitted += 1;
             return Ok(());
         }
         let what = format!(
-            "group {group}: host {host} is the second owner, beside {other}; it decided {later:?}, the first {earlier:?}"
+            "{}: {later:?} is the second owner, beside {earlier:?}; it decided {second:?}, the first {first:?}",
+            part_name(part)
         );
         self.violation(now, what)
     }
@@ -131,8 +154,7 @@ impl OneOwner {
     /// A host truly heard a message of the other.
     pub fn heard(&mut self, now: Nanos, host: usize, from: usize, sent: Nanos) {
         let pair = (host.min(from), host.max(from));
-        for episodes in &mut self.episodes {
-            let Some(episode) = episodes.get_mut(&pair) else { continue };
+        for (_, episode) in self.episodes.iter_mut().filter(|((_, one, other), _)| (*one, *other) == pair) {
             if sent >= episode.since {
                 episode.heard[usize::from(host > from)] += 1;
             }
@@ -147,42 +169,36 @@ impl OneOwner {
 
     /// A daemon was away: what was heard before does not count.
     pub fn disturbed(&mut self) {
-        for episode in self.episodes.iter_mut().flat_map(|episodes| episodes.values_mut()) {
+        for episode in self.episodes.values_mut() {
             *episode = Episode { since: episode.since, heard: [0; 2], again: None, known: None };
         }
     }
 
-    /// The pairs that own a group both.
-    pub fn pairs(&self, group: usize) -> Vec<Pair> {
-        self.episodes[group].keys().copied().collect()
+    /// The parts that two hosts have.
+    pub fn pairs(&self) -> Vec<Pair> {
+        self.episodes.keys().copied().collect()
     }
 
     /// Whether two owners go on although both know. `ending`: one of them is stopping it, for which it has `patience` where no
     /// step of it fails.
-    pub fn lasting(
-        &self,
-        now: Nanos,
-        group: usize,
-        pair: Pair,
-        ending: bool,
-        patience: Option<Nanos>,
-    ) -> Result<(), Violation> {
-        let Some(episode) = self.episodes[group].get(&pair) else { return Ok(()) };
+    pub fn lasting(&self, now: Nanos, pair: Pair, ending: bool, patience: Option<Nanos>) -> Result<(), Violation> {
+        let Some(episode) = self.episodes.get(&pair) else { return Ok(()) };
         let (Some(again), Some(known)) = (episode.again, episode.known) else { return Ok(()) };
+        let (part, hosts) = (part_name(pair.0), (pair.1, pair.2));
         // A third node may have to tell first that the lower one of them was beaten, or outlived what had beaten it.
         if !ending && now - again > 2 * self.keepalive {
-            return self.violation(now, format!("group {group}: {pair:?} hear each other and neither stops"));
+            return self.violation(now, format!("{part}: {hosts:?} hear each other and neither stops"));
         }
         match patience {
             Some(patience) if now - known > patience => {
                 let span = (now - known) / MS;
-                self.violation(now, format!("group {group}: {pair:?} have known of each other for {span} ms"))
+                self.violation(now, format!("{part}: {hosts:?} have known of each other for {span} ms"))
             }
             _ => Ok(()),
         }
     }
 
-    fn violation(&self, at: Nanos, what: String) -> Result<(), Violation> {
+    pub fn violation(&self, at: Nanos, what: String) -> Result<(), Violation> {
         Err(Violation { at, checker: NAME, what })
     }
 }

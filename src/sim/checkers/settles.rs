@@ -20,11 +20,25 @@ pub struct Stand {
     pub record: Option<Record>,
     pub order: Order,
     pub banned: bool,
+    /// Of the group as it runs here; 0: there is none.
+    pub digest: u32,
+    /// Some group's files wait for something.
+    pub pending: bool,
     pub owns: bool,
     /// All of its addresses and members are there.
     pub whole: bool,
     /// It is meant to be without power.
     pub off: bool,
+}
+
+/// What a group should be, by its files.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub digest: u32,
+    /// Who may own it, preferred first.
+    pub nodes: Vec<usize>,
+    /// It belongs to the first of them that is able.
+    pub failback: bool,
 }
 
 #[derive(Debug)]
@@ -49,18 +63,11 @@ impl Settles {
         self.sent[host] += 1;
     }
 
-    /// `order`: who may own it, preferred first; `failback`: it belongs to the first of them that is able.
-    pub fn check(
-        &self,
-        at: Nanos,
-        group: usize,
-        hosts: &[Stand],
-        order: &[usize],
-        failback: bool,
-    ) -> Result<(), Violation> {
-        let unrest = unrest(hosts, order, failback);
+    /// `wanted`: nothing, if no file names it.
+    pub fn check(&self, at: Nanos, group: usize, hosts: &[Stand], wanted: Option<&Wanted>) -> Result<(), Violation> {
+        let unrest = unrest(hosts, wanted);
         unrest.map_or(Ok(()), |what| {
-            Err(Violation { at, checker: NAME, what: format!("group {group}: {what}; {hosts:#?}") })
+            Err(Violation { at, checker: NAME, what: format!("group {group}: {what}; {wanted:?} {hosts:#?}") })
         })
     }
 
@@ -80,12 +87,20 @@ impl Settles {
     }
 }
 
-fn unrest(hosts: &[Stand], order: &[usize], failback: bool) -> Option<&'static str> {
+fn unrest(hosts: &[Stand], wanted: Option<&Wanted>) -> Option<&'static str> {
     let on: Vec<&Stand> = hosts.iter().filter(|host| !host.off).collect();
     let all = |holds: fn(&Stand) -> bool| on.iter().all(|host| holds(host));
     if !all(|host| host.up && host.joined) {
         return Some("a daemon is not up, or has not joined");
     }
+    if on.iter().any(|host| host.pending || host.digest != wanted.map_or(0, |wanted| wanted.digest)) {
+        return Some("what the files say does not run everywhere");
+    }
+    let owners: Vec<usize> = (0..hosts.len()).filter(|host| hosts[*host].owns).collect();
+    let Some(wanted) = wanted else {
+        let rest = owners.is_empty() && all(|host| host.role == Role::Idle);
+        return (!rest).then_some("it is gone, and does not rest everywhere");
+    };
     let first = on.first()?;
     if on.iter().any(|host| host.order != first.order) {
         return Some("the nodes do not agree on what the operator ordered");
@@ -93,8 +108,7 @@ fn unrest(hosts: &[Stand], order: &[usize], failback: bool) -> Option<&'static s
     if on.iter().any(|host| host.record != first.record) {
         return Some("the nodes do not agree on the record");
     }
-    let owners: Vec<usize> = (0..hosts.len()).filter(|host| hosts[*host].owns).collect();
-    let able = order.iter().copied().find(|host| !hosts[*host].off && !hosts[*host].banned);
+    let able = wanted.nodes.iter().copied().find(|host| !hosts[*host].off && !hosts[*host].banned);
     let Some(able) = able.filter(|_| !first.order.stopped) else {
         let rest = owners.is_empty() && all(|host| host.role == Role::Idle);
         return (!rest).then_some("it should rest everywhere");
@@ -109,5 +123,5 @@ fn unrest(hosts: &[Stand], order: &[usize], failback: bool) -> Option<&'static s
     if !hosts[owner].whole {
         return Some("a part of it is missing where it runs");
     }
-    (failback && owner != able).then_some("it did not fail back")
+    (wanted.failback && owner != able).then_some("it did not fail back")
 }
