@@ -110,8 +110,11 @@ fn unrest(hosts: &[Stand], wanted: Option<&Wanted>) -> Option<&'static str> {
     }
     let able = wanted.nodes.iter().copied().find(|host| !hosts[*host].off && !hosts[*host].banned);
     let Some(able) = able.filter(|_| !first.order.stopped) else {
+        // Nobody is served by a stop that leads nowhere: an owner that is no more among its nodes keeps it while none of those is there.
+        let left_out = owners.iter().any(|owner| !wanted.nodes.contains(owner)) && !first.order.stopped;
         let rest = owners.is_empty() && all(|host| host.role == Role::Idle);
-        return (!rest).then_some("it should rest everywhere");
+        let well = rest || (left_out && owners.len() == 1);
+        return (!well).then_some("it should rest everywhere");
     };
     let &[owner] = owners.as_slice() else {
         return Some("not exactly one owner");
