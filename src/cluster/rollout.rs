@@ -6,6 +6,7 @@ use super::alter::Alter;
 use super::event::Outcome;
 use super::grant::SavedGroup;
 use super::group::{Group, OP_TIMEOUT, Phase};
+use super::maintenance::Look;
 use super::report::Change;
 use super::time::Time;
 use super::timers::Timer;
@@ -166,7 +167,11 @@ impl Cluster {
         let group = self.group(id);
         let settled = match &group.phase {
             Phase::Idle | Phase::Unknown { held: None, .. } => true,
-            Phase::Running { .. } => group.repairs.is_empty() && group.rivals.is_empty() && group.move_to.is_none(),
+            // What failed while it was left alone is dealt with first.
+            Phase::Running { .. } => {
+                let told = group.repairs.is_empty() && group.look == Look::No;
+                told && group.rivals.is_empty() && group.move_to.is_none()
+            }
             Phase::Unknown { .. } | Phase::Starting { .. } | Phase::Stopping(_) => false,
         };
         if !settled {

@@ -441,3 +441,26 @@ fn maintenance_holds_changed_files_back() {
     nodes.run(1000);
     assert_eq!((nodes.runs(A).digest, nodes.runs(B).digest), (2, 2));
 }
+
+#[test]
+fn what_failed_under_maintenance_is_dealt_with_before_changed_files_are_adopted() {
+    let mut nodes = Nodes::new(&version(1, &[77], &["m.service"]));
+    let maintain = |nodes: &mut Nodes, on: bool| {
+        nodes.hearts[A].fold(Event::Command { request: RequestId(3), command: Command::Maintenance { on } });
+        nodes.run(500);
+    };
+    maintain(&mut nodes, true);
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77], &["m.service"])]);
+    }
+    nodes.run(500);
+    // As a daemon that starts finds it: which member it was is not known.
+    let told = Told::MemberDown { unit: "a member".into(), reason: "it was down".into() };
+    nodes.hearts[A].left_alone(GROUP, told);
+    nodes.ends = |action| {
+        let found = Actual { all_active: false, any_active: false, addresses: Vec::new() };
+        matches!(action, Action::Inspect { .. }).then_some(Outcome::Inspected(found))
+    };
+    maintain(&mut nodes, false);
+    assert!(nodes.stopped());
+}
