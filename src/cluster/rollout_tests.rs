@@ -464,3 +464,29 @@ fn what_failed_under_maintenance_is_dealt_with_before_changed_files_are_adopted(
     maintain(&mut nodes, false);
     assert!(nodes.stopped());
 }
+
+#[test]
+fn what_is_being_removed_is_not_put_back_when_maintenance_ends() {
+    let mut nodes = Nodes::new(&version(1, &[77, 78], &["m.service"]));
+    nodes.ends = |action| match action {
+        Action::DropMembers { .. } => Some(Outcome::Unknown("still running".into())),
+        Action::Inspect { .. } => {
+            let found = Actual { all_active: true, any_active: true, addresses: vec![0] };
+            Some(Outcome::Inspected(found))
+        }
+        _ => None,
+    };
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77], &[])]);
+    }
+    nodes.run(1000);
+    assert!(nodes.place(A, |action| matches!(action, Action::DropMembers { .. })).is_some());
+    for on in [true, false] {
+        nodes.hearts[A].fold(Event::Command { request: RequestId(3), command: Command::Maintenance { on } });
+        nodes.run(500);
+        nodes.hearts[A].fold(Event::AddressLost { group: GROUP, index: 1 });
+        nodes.run(500);
+    }
+    assert!(nodes.place(A, |action| matches!(action, Action::Inspect { .. })).is_some());
+    assert_eq!(nodes.place(A, |action| matches!(action, Action::RepairAddress { .. })), None);
+}

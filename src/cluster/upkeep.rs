@@ -77,7 +77,9 @@ impl Cluster {
     }
 
     pub(super) fn repair(&mut self, id: GroupId, index: usize, loss: Loss) {
-        if self.group(id).repairs.values().any(|(other, _)| *other == index) {
+        let under_way = self.group(id).repairs.values().any(|(other, _)| *other == index);
+        // What is being removed is missed by whoever looks, and nobody puts it back.
+        if under_way || self.is_going(id, index) {
             return;
         }
         let op = self.op(OP_TIMEOUT);
