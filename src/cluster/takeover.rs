@@ -74,7 +74,8 @@ impl Cluster {
             Err(reason) => return Gate::Wait(reason),
         };
         let group = self.config.group(id);
-        let unheard = group.nodes.iter().any(|node| self.may_be_back(id, *node));
+        // Whoever it is: an owner that the files left out of Nodes= keeps the group as long as it hears nobody.
+        let unheard = self.view.peers.keys().any(|node| self.may_be_back(id, *node));
         let slept =
             self.awake_since > Time::default() && self.now.since(self.awake_since) < self.config.timing.deadtime;
         if slept && unheard {
@@ -309,11 +310,8 @@ impl Cluster {
         let idle = group.phase == Phase::Idle && group.banned.is_none();
         let here = (idle || self.just_started(id)) && config.nodes.contains(&self.config.me);
         let join_near = self.joined || self.initdead_at.is_some_and(|at| self.now + self.config.timing.deadtime >= at);
-        let keeper = self.keeper(id);
-        let silent = self.view.peers.iter().any(|(node, peer)| {
-            let may_have_it = config.nodes.contains(node) || *node == keeper;
-            may_have_it && (peer.state != PeerState::Alive || self.given_up(id, *node))
-        });
+        let mut peers = self.view.peers.iter();
+        let silent = peers.any(|(node, peer)| peer.state != PeerState::Alive || self.given_up(id, *node));
         // While one that is heard has it nothing starts here, and its own answers would tell nothing.
         let claimed = self.view.peers.iter().any(|(node, peer)| {
             peer.state == PeerState::Alive && self.view.mentions(*node, id).is_some_and(|says| says.role != Role::Idle)

@@ -450,3 +450,17 @@ fn what_an_unheard_owner_has_is_not_free_while_another_node_hears_it() {
     }
     assert_eq!(adopted, Some(3200));
 }
+
+#[test]
+fn an_unheard_node_that_nodes_does_not_name_is_asked_for_too() {
+    let config = Config { groups: vec![GroupConfig { nodes: vec![ALPHA], ..group() }], ..three() };
+    let released = Record { released: true, ..owned(ALPHA, 1) };
+    let mut bench = Bench::with(config, &[], Some(released));
+    let mut all = Vec::new();
+    for at in (100..=4000).step_by(50) {
+        // Beta is not heard, and has it by former files.
+        let answer = Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] };
+        all.extend(bench.round(at, vec![answer]));
+    }
+    assert!(!starts(&all) && position(&all, |action| matches!(action, Action::Probe { .. })).is_some());
+}

@@ -2,7 +2,10 @@
 
 use super::random::Random;
 use super::scenario::{MOST_LINKS, MOST_NODES, Rough};
-use super::{MS, Nanos};
+use super::{MS, Nanos, SECOND};
+
+/// A packet of a node that stays off must not show it alive when all is to have settled.
+const SLOWEST: Nanos = 40 * SECOND;
 
 /// Counts what holds a way shut: faults overlap.
 type Shut = u8;
@@ -59,7 +62,8 @@ impl Network {
         if self.cut[from][to][link] > 0 || random.permille(loss) {
             return [None, None];
         }
-        let longest = if self.slow > 0 { (rough.delay * 8).max(400 * MS) } else { rough.delay };
+        let slowed = (rough.delay * 8).clamp(400 * MS, SLOWEST.max(rough.delay));
+        let longest = if self.slow > 0 { slowed } else { rough.delay };
         let time = |random: &mut Random| 50_000 + random.below(longest);
         let duplicate = if self.doubling > 0 { rough.duplicate.max(500) } else { rough.duplicate };
         let first = time(random);
