@@ -428,27 +428,33 @@ fn only_a_preferred_node_that_went_itself_comes_back_to_what_was_moved_away_from
 }
 
 #[test]
-fn what_an_unheard_owner_has_is_not_free_while_another_node_hears_it() {
+fn what_an_unheard_owner_has_is_not_free_until_it_is_heard() {
     let mut config = three();
     config.groups[0].nodes = vec![GAMMA];
     let to = GroupConfig { members: Vec::new(), digest: 2, ..config.groups[0].clone() };
-    let mut bench = Bench::with(config, &[], Some(owned(GAMMA, 1)));
+    let record = owned(GAMMA, 1);
+    let mut bench = Bench::with(config, &[], Some(record));
     bench.heart.fold(Event::Files { groups: vec![to], request: None });
-    let mut adopted = None;
-    for at in (100..=4000).step_by(100) {
-        let Event::Heartbeat { link, mut message } = bench.says(Role::Idle, Some(owned(GAMMA, 1))) else {
+    let reads_the_same = |message: &mut Message| message.groups[0].pending = Some(2);
+    let both = |bench: &mut Bench, at: u64, gammas: bool| {
+        let Event::Heartbeat { link, mut message } = bench.says(Role::Idle, Some(record)) else {
             panic!("a heartbeat")
         };
-        message.groups[0].pending = Some(2);
+        reads_the_same(&mut message);
         message.state.digest = message.groups[0].mark();
-        let sequence = at.min(3000);
-        message.echoes.push(Echo { node: NodeTag(3), incarnation: Incarnation(300), sequence, holds: 0 });
-        bench.round(at, vec![Event::Heartbeat { link, message }]);
-        if bench.heart.config.group(GROUP).digest == 2 {
-            adopted.get_or_insert(at);
+        let mut events = vec![Event::Heartbeat { link, message }];
+        if gammas {
+            let released = Record { released: true, ..record };
+            events.push(gamma_says(bench, Role::Idle, Some(released), reads_the_same));
         }
-    }
-    assert_eq!(adopted, Some(3200));
+        bench.round(at, events);
+    };
+    (100..=4000).step_by(100).for_each(|at| both(&mut bench, at, false));
+    assert_eq!(bench.heart.config.group(GROUP).digest, 1);
+    let waits = bench.heart.status().rollout[0].waits.clone().expect("a reason");
+    assert!(waits.contains("waits for gamma") && waits.contains("Nodes="), "{waits}");
+    (4100..=4500).step_by(100).for_each(|at| both(&mut bench, at, true));
+    assert_eq!(bench.heart.config.group(GROUP).digest, 2);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::happening::Packet;
 use super::scenario::{MOST_NODES, Scenario};
 use super::world::World;
 use super::{MS, Nanos, SECOND};
-use crate::cluster::Incarnation;
+use crate::cluster::{Incarnation, Record};
 use crate::config::model::Failback;
 use crate::wire::Role;
 
@@ -260,8 +260,21 @@ impl World {
         self.watch.note(result);
     }
 
+    /// Files that take something from a group wait for its last owner, as the status says; here for ever.
+    fn waits_for_who_is_off(&self) -> bool {
+        let Some(off) = self.scenario.off else { return false };
+        self.hosts.iter().filter_map(|host| host.daemon.as_ref()).any(|daemon| {
+            let records = daemon.cluster.config().group_ids().filter_map(|id| daemon.cluster.record(id));
+            let held = |record: Record| !record.released && usize::from(record.grant.node.0) == off;
+            !daemon.cluster.runs_by_its_files() && records.into_iter().any(held)
+        })
+    }
+
     /// While the world should rest.
     pub fn look(&mut self) {
+        if self.waits_for_who_is_off() {
+            return;
+        }
         for group in 0..self.scenario.groups.len() {
             let shape = self.files.meant[group].clone();
             let stand = |host: usize| {
