@@ -13,7 +13,7 @@ use super::happening::Packet;
 use super::scenario::{MOST_NODES, Scenario};
 use super::world::World;
 use super::{MS, Nanos, SECOND};
-use crate::cluster::{Incarnation, Record};
+use crate::cluster::{Incarnation, Status};
 use crate::config::model::Failback;
 use crate::wire::Role;
 
@@ -260,13 +260,15 @@ impl World {
         self.watch.note(result);
     }
 
-    /// Files that take something from a group wait for its last owner, as the status says; here for ever.
+    /// Files that take something from a group may wait for a node that is not heard, as the status says; here for ever.
     fn waits_for_who_is_off(&self) -> bool {
         let Some(off) = self.scenario.off else { return false };
         self.hosts.iter().filter_map(|host| host.daemon.as_ref()).any(|daemon| {
-            let records = daemon.cluster.config().group_ids().filter_map(|id| daemon.cluster.record(id));
-            let held = |record: Record| !record.released && usize::from(record.grant.node.0) == off;
-            !daemon.cluster.runs_by_its_files() && records.into_iter().any(held)
+            let cluster = &daemon.cluster;
+            let name = &cluster.config().nodes[off].name;
+            let waits = |status: Status| status.rollout.into_iter().filter_map(|of_group| of_group.waits);
+            !cluster.runs_by_its_files()
+                && waits(cluster.status()).any(|waits| waits.contains(name.as_str()) && waits.contains("is not heard"))
         })
     }
 
