@@ -167,9 +167,13 @@ impl Units {
         before: &[UnitState],
         progress: &mut Progress,
     ) -> Result<(), BusError> {
-        // An old failure must not be taken for one of this start, nor count against its limit.
-        for state in before.iter().filter(|state| state.active == "failed") {
-            systemd.reset_failed(&state.name).await?;
+        // An old failure must not be taken for one of this start. Nor do old starts count against the unit's limit (StartLimitBurst=),
+        // which is for one that keeps dying: each of these was ordered.
+        for state in before.iter().filter(|state| self.names[self.first..].contains(&state.name)) {
+            match systemd.reset_failed(&state.name).await {
+                Err(BusError::Refused { .. }) if state.active != "failed" => {}
+                end => end?,
+            }
         }
         // Jobs that ended before tell nothing of this start.
         progress.news.read();
