@@ -17,7 +17,14 @@ impl Cluster {
             Failback::Yes => self.has_joined_as(node),
             Failback::After(wait) => self.well_for(id, node).is_some_and(|well| well >= wait),
         };
-        asked && (!self.parked(id) || self.group(id).went.contains(&node))
+        asked && (!self.parked(id) || self.went_for(id, node))
+    }
+
+    /// It went since the operator's word, and no other would get the group in its place.
+    fn went_for(&self, id: GroupId, node: NodeId) -> bool {
+        let went = |node: NodeId| self.group(id).went.contains(&node);
+        let mut before = self.config.group(id).nodes.iter().copied().take_while(|other| *other != node);
+        went(node) && before.all(|other| went(other) || self.fitness(id, other) != Fitness::Good)
     }
 
     /// It is where it is by an operator's word, as far as this node knows: `Failback=` waits.

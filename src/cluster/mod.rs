@@ -368,6 +368,8 @@ impl Cluster {
         for change in changes {
             if let Change::NodeLost { node, .. } = change {
                 self.groups.iter_mut().for_each(|group| group.rivals.retain(|rival| *rival != node));
+                // What was said of it to the others is over.
+                self.speak |= self.view.peers.len() > 1;
             }
             self.report(change);
         }

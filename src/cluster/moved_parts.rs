@@ -2,10 +2,10 @@
 //! elsewhere, or take away the addresses by which a node that is not heard could be asked (rule 7).
 //! It must not know how a change is carried out.
 
-use super::Cluster;
 use super::group::Phase;
 use super::told::PeerGroup;
 use super::view::PeerState;
+use super::{Cluster, Record};
 use crate::config::model::{GroupConfig, GroupId, NodeId};
 use crate::wire::Role;
 
@@ -73,15 +73,23 @@ impl Cluster {
     }
 
     /// A peer that is heard, is not idle, and of which `such` is true.
-    fn has_it(&self, id: GroupId, such: impl Fn(PeerGroup) -> bool) -> Option<&str> {
-        let has = |says: PeerGroup| says.role != Role::Idle && such(says);
+    fn has_it(&self, id: GroupId, such: impl Fn(NodeId, PeerGroup) -> bool) -> Option<&str> {
         let mut heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard());
         // Who told all and does not mention it has nothing of it.
         let (node, _) = heard.find(|(node, peer)| match self.view.mentions(**node, id) {
-            Some(_) => self.view.says(**node, id).is_some_and(has),
+            Some(_) => self.view.says(**node, id).is_some_and(|says| says.role != Role::Idle && such(**node, says)),
             None => !peer.told_all(),
         })?;
         Some(&self.config.node(*node).name)
+    }
+
+    /// Who keeps it, if that node is not heard: the owner, or the heir who may have started it since.
+    fn kept_unheard(&self, id: GroupId, record: &Record) -> Option<&str> {
+        let keeper = Some(record.keeper()).filter(|keeper| *keeper != self.config.me)?;
+        let state = self.view.peer(keeper).map(|peer| peer.state).filter(|state| !state.heard())?;
+        // Its goodbye said that it is over.
+        let over = state == PeerState::Left && record.released && self.said_last(id, keeper, record);
+        (!over).then(|| self.config.node(keeper).name.as_str())
     }
 
     /// What goes is given up first by who has it, so that nobody believes it free too early. While somebody who may own the group is
@@ -89,18 +97,19 @@ impl Cluster {
     pub(super) fn still_there(&self, id: GroupId, to: &GroupConfig) -> Result<(), String> {
         let runs = self.config.group(id);
         let here = matches!(self.group(id).phase, Phase::Running { .. });
-        let behind = |says: PeerGroup| says.config != to.digest;
+        // Of two that do not know what they have one goes first.
+        let unknown = matches!(self.group(id).phase, Phase::Unknown { .. });
+        let later = |node: NodeId, says: &PeerGroup| unknown && says.role == Role::Unknown && node > self.config.me;
+        let behind = |node: NodeId, says: PeerGroup| says.config != to.digest && !later(node, &says);
         if let Some(node) = self.has_it(id, behind).filter(|_| !here && gains(to, runs)) {
             return Err(format!("waits for {node}, which has it, to change first"));
         }
         // Who owned it last may have it up, unheard, by the files of then: no other group gets anything of it meanwhile.
-        let owner = self.group(id).record.filter(|record| !record.released).map(|record| record.grant.node);
-        let owner = owner.filter(|owner| !here && *owner != self.config.me && gains(to, runs));
-        if let Some(owner) = owner.filter(|owner| self.view.peer(*owner).is_some_and(|it| !it.state.heard())) {
-            let name = &self.config.node(owner).name;
+        let record = self.group(id).record.filter(|_| !here && gains(to, runs));
+        if let Some(node) = record.and_then(|record| self.kept_unheard(id, &record)) {
             return Err(format!(
-                "waits for {name}, which owned it last, is not heard, and may still have what goes; to run all of it here, \
-                 add this node to its Nodes="
+                "waits for {node}, which had it last, is not heard, and may still have what goes; unless it is taken over \
+                 here first (Nodes=, hafailoverctl start, clear)"
             ));
         }
         let unheard = |state| matches!(state, PeerState::Lost | PeerState::Unheard);

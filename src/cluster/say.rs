@@ -5,7 +5,7 @@ use super::placement::Fitness;
 use super::timers::Timer;
 use super::view::PeerState;
 use super::{Action, Change, Cluster, Saved, SavedGroup};
-use crate::config::model::{GroupId, NodeTag};
+use crate::config::model::{GroupId, NodeId, NodeTag};
 use crate::wire::{GroupSays, Message, NodeFlags, RecordSays, Role, StateMark, codec};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -220,12 +220,24 @@ impl Cluster {
         }
     }
 
-    /// Somebody who is heard has something of it, and holds no record that would tell the others.
+    /// Somebody who is heard may have something of it, and holds no record that would tell the others.
     fn contended(&self, id: GroupId) -> bool {
+        // It could only be whom this node tells it.
+        if self.view.peers.len() < 2 {
+            return false;
+        }
         let holder = self.group(id).record.map(|record| record.grant.node);
+        let runs = |holder: &NodeId| match *holder == self.config.me {
+            true => matches!(self.group(id).phase, Phase::Running { .. }),
+            false => self.view.mentions(*holder, id).is_some_and(|says| says.role == Role::Running),
+        };
+        // While it runs nothing starts: a word that is missing matters to nobody, and there may be hundreds of groups.
+        let rests = holder.as_ref().is_some_and(runs);
         let mut others = self.view.peers.iter().filter(|(node, peer)| peer.state.heard() && Some(**node) != holder);
-        others.any(|(node, peer)| {
-            peer.groups.contains_key(&id) && self.view.says(*node, id).is_some_and(|says| says.role != Role::Idle)
+        others.any(|(node, _)| {
+            let Some(mentioned) = self.view.mentions(*node, id) else { return false };
+            let says = if rests { Some(mentioned) } else { self.view.says(*node, id) };
+            says.is_some_and(|says| says.role != Role::Idle)
         })
     }
 

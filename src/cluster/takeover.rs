@@ -172,12 +172,16 @@ impl Cluster {
         }
     }
 
-    fn said_last(&self, id: GroupId, node: NodeId, record: &Record) -> bool {
+    pub(super) fn said_last(&self, id: GroupId, node: NodeId, record: &Record) -> bool {
         self.view.says(node, id).is_some_and(|says| says.record == Some(*record))
     }
 
     /// Somebody has something of the group who may not be heard here himself: by the word of one who is, and who hears him.
     fn held_elsewhere(&self, id: GroupId) -> Option<String> {
+        // Of two nodes, one could only speak of the other.
+        if self.view.peers.len() < 2 {
+            return None;
+        }
         let name = |node: NodeId| &self.config.node(node).name;
         let mine = self.group(id).record.map(|record| record.grant);
         for (node, peer) in self.view.peers.iter().filter(|(_, peer)| peer.state.heard()) {
@@ -240,15 +244,16 @@ impl Cluster {
     /// if at all, by silence.
     pub(super) fn known_to_all(&self, id: GroupId, grant: &Grant) -> bool {
         let nodes = &self.config.group(id).nodes;
-        let asked = self.view.peers.iter().filter(|(node, peer)| {
+        let asked = self.view.peers.iter().filter(|(_, peer)| {
             let deaf_for = peer.deaf_for(self.read_at).min(self.read_at.since(peer.heard_since));
             let hears = deaf_for < self.config.timing.deadtime * DEAF;
-            nodes.contains(node) && peer.state.heard() && hears && peer.groups.contains_key(&id)
+            peer.state.heard() && hears && peer.groups.contains_key(&id)
         });
         let knows = |node: &NodeId| {
-            self.view
-                .says(*node, id)
-                .is_some_and(|says| says.role == Role::Idle && says.record.is_some_and(|record| record.grant == *grant))
+            self.view.says(*node, id).is_some_and(|says| {
+                let shown = says.record.is_some_and(|record| record.grant == *grant);
+                says.role == Role::Idle && (shown || !nodes.contains(node))
+            })
         };
         let shown = || asked.into_iter().all(|(node, _)| knows(node)) && self.held_elsewhere(id).is_none();
         !self.group(id).announced_first || shown()

@@ -420,11 +420,15 @@ fn only_a_preferred_node_that_went_itself_comes_back_to_what_was_moved_away_from
     assert_eq!(bench.heart.role(GROUP), Role::Running);
     bench.heart.groups[0].parked = true;
     bench.flags.standby = false;
+    // Gamma went, and beta, from which it was moved away, would get it.
     let all = [both(&mut bench, 1100, 1500, true), both(&mut bench, 1600, 3000, false)].concat();
-    let to = |all: &[Action], name: &str| {
-        reports(all, |change| matches!(change, Change::GroupStopping { reason, .. } if reason.contains(name)))
-    };
-    assert!(to(&all, "gamma is preferred") && !to(&all, "beta is preferred"), "{all:?}");
+    assert!(!stops(&all), "{all:?}");
+    // Beta goes: nobody is left from whom it was moved away.
+    bench.flags.standby = true;
+    let all = both(&mut bench, 3100, 3500, false);
+    let to =
+        |change: &Change| matches!(change, Change::GroupStopping { reason, .. } if reason.contains("gamma is pref"));
+    assert!(reports(&all, to), "{all:?}");
 }
 
 #[test]
@@ -469,4 +473,23 @@ fn an_unheard_node_that_nodes_does_not_name_is_asked_for_too() {
         all.extend(bench.round(at, vec![answer]));
     }
     assert!(!starts(&all) && position(&all, |action| matches!(action, Action::Probe { .. })).is_some());
+}
+
+#[test]
+fn an_unheard_heir_may_have_what_was_released() {
+    let mut config = three();
+    config.groups[0].nodes = vec![GAMMA];
+    let to = GroupConfig { members: Vec::new(), digest: 2, ..config.groups[0].clone() };
+    let released = Record { released: true, heir: Some(GAMMA), ..owned(BETA, 1) };
+    let mut bench = Bench::with(config, &[], Some(released));
+    bench.heart.fold(Event::Files { groups: vec![to], request: None });
+    for at in (100..=3000).step_by(100) {
+        let Event::Heartbeat { link, mut message } = bench.says(Role::Idle, Some(released)) else {
+            panic!("a heartbeat")
+        };
+        message.groups[0].pending = Some(2);
+        message.state.digest = message.groups[0].mark();
+        bench.round(at, vec![Event::Heartbeat { link, message }]);
+    }
+    assert_eq!(bench.heart.config.group(GROUP).digest, 1);
 }
