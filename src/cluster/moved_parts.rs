@@ -83,13 +83,24 @@ impl Cluster {
         Some(&self.config.node(*node).name)
     }
 
-    /// Who keeps it, if that node is not heard: the owner, or the heir who may have started it since.
-    fn kept_unheard(&self, id: GroupId, record: &Record) -> Option<&str> {
-        let keeper = Some(record.keeper()).filter(|keeper| *keeper != self.config.me)?;
-        let state = self.view.peer(keeper).map(|peer| peer.state).filter(|state| !state.heard())?;
-        // Its goodbye said that it is over.
-        let over = state == PeerState::Left && record.released && self.said_last(id, keeper, record);
-        (!over).then(|| self.config.node(keeper).name.as_str())
+    /// Where nobody who is heard owns it: a node that is not, and keeps it or may have taken it.
+    fn kept_unheard(&self, id: GroupId) -> Option<&str> {
+        let record = self.group(id).record;
+        // What this node had since it booted it has given up itself.
+        let mine = |record: &Record| (record.grant.node, record.grant.boot) == (self.config.me, self.identity.boot);
+        if self.owner(id).is_some() || record.as_ref().is_some_and(mine) {
+            return None;
+        }
+        let keeper = record.map(|record| record.keeper());
+        // The goodbye of who keeps it said that it is over.
+        let over = |node| record.is_some_and(|record| record.released && self.said_last(id, node, &record));
+        let may = |node: &NodeId| match self.view.peer(*node).map(|peer| peer.state) {
+            Some(PeerState::Lost | PeerState::Unheard) => true,
+            Some(PeerState::Left) => Some(*node) == keeper && !over(*node),
+            _ => false,
+        };
+        let node = self.config.group(id).nodes.iter().copied().chain(keeper).find(may)?;
+        Some(&self.config.node(node).name)
     }
 
     /// What goes is given up first by who has it, so that nobody believes it free too early. While somebody who may own the group is
@@ -104,12 +115,11 @@ impl Cluster {
         if let Some(node) = self.has_it(id, behind).filter(|_| !here && gains(to, runs)) {
             return Err(format!("waits for {node}, which has it, to change first"));
         }
-        // Who owned it last may have it up, unheard, by the files of then: no other group gets anything of it meanwhile.
-        let record = self.group(id).record.filter(|_| !here && gains(to, runs));
-        if let Some(node) = record.and_then(|record| self.kept_unheard(id, &record)) {
+        // It may be up, unheard, by the files of then: no other group gets anything of it meanwhile.
+        if let Some(node) = self.kept_unheard(id).filter(|_| !here && gains(to, runs)) {
             return Err(format!(
-                "waits for {node}, which had it last, is not heard, and may still have what goes; unless it is taken over \
-                 here first (Nodes=, hafailoverctl start, clear)"
+                "waits for {node}, which is not heard, and may still have what goes; unless it is taken over here first \
+                 (Nodes=, hafailoverctl start, clear)"
             ));
         }
         let unheard = |state| matches!(state, PeerState::Lost | PeerState::Unheard);

@@ -493,3 +493,17 @@ fn an_unheard_heir_may_have_what_was_released() {
     }
     assert_eq!(bench.heart.config.group(GROUP).digest, 1);
 }
+
+#[test]
+fn a_keeper_that_booted_alone_lets_nothing_go_that_another_may_have_taken() {
+    let mut config = three();
+    config.groups[0].nodes = vec![BETA, ALPHA];
+    // Of an earlier boot, in which it gave the group up.
+    let before = Grant { epoch: Epoch(1), node: ALPHA, boot: BootId(77) };
+    let mut bench = Bench::with(config, &[], Some(Record { released: true, ..Record::owned(before) }));
+    bench.heart.fold(Event::Files { groups: vec![], request: None });
+    (100..=3000).step_by(100).for_each(|at| drop(bench.round(at, vec![])));
+    assert!(!bench.heart.config.group(GROUP).is_gone());
+    let waits = bench.heart.status().rollout[0].waits.clone().expect("a reason");
+    assert!(waits.contains("waits for beta"), "{waits}");
+}

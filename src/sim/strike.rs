@@ -415,7 +415,9 @@ impl World {
         for host in 0..self.scenario.nodes {
             self.hosts[host].set_clock_rate(self.now, self.scenario.drift[host]);
             self.hosts[host].trouble = Default::default();
-            self.hosts[host].unanswering = 0;
+            if std::mem::take(&mut self.hosts[host].unanswering) > 0 {
+                self.hosts[host].answers_since = self.hosts[host].answers_since.max(Some(self.now));
+            }
             self.hosts[host].full = 0;
             self.hosts[host].unguarded.fill(0);
         }
