@@ -350,10 +350,18 @@ impl Host {
     }
 
     pub fn hold(&mut self, op: OpId, group: GroupId, grant: Grant, phase: HeldPhase, fails: bool) -> Later {
-        if fails || self.full > 0 {
+        // To take a grant back needs no room: the missing file says it.
+        if fails || (self.full > 0 && phase == HeldPhase::Granted) {
             return Later::Tell(failed(op, "no room in /run"));
         }
         let group = self.config.group(group).name.clone();
+        if self.full > 0 {
+            // The note stays as it was; where there is none, nothing was started.
+            if let Some(held) = self.held.get_mut(&group) {
+                held.phase = phase;
+            }
+            return done(op);
+        }
         self.held.insert(group.clone(), Held { group, grant, phase });
         done(op)
     }
