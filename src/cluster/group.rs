@@ -106,6 +106,8 @@ pub(super) struct Group {
     pub(super) no_place: Option<String>,
     /// The target of a group without members is started and stopped beside the addresses, for show: its end decides nothing.
     pub(super) target: Option<OpId>,
+    /// Digest of its addresses and members.
+    pub(super) parts: u32,
 }
 
 impl Group {
@@ -139,6 +141,7 @@ impl Group {
             no_place: None,
             missing: BTreeMap::new(),
             target: None,
+            parts: 0,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod action;
 mod advice;
 mod alter;
 mod command;
+mod crossed;
 mod describe;
 pub mod event;
 mod failback;
@@ -51,6 +52,7 @@ pub use view::Heard;
 use crate::config::model::{Config, GroupId, LinkId, NodeId};
 use crate::wire::Message;
 use command::Waiting;
+use crossed::parts_digest;
 use group::Group;
 use maintenance::Told;
 use rollout::Rollout;
@@ -150,6 +152,7 @@ impl Cluster {
                 group.order = saved.order;
                 group.parked = saved.parked;
             }
+            group.parts = parts_digest(config.group(id));
             // What is held may be newer than what was written to disk.
             let owned = held.map(|held| Record::owned(held.grant));
             group.record = match (owned, group.record) {

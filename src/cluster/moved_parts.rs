@@ -14,7 +14,7 @@ fn shared(one: &GroupConfig, other: &GroupConfig) -> Option<String> {
     parts(one).find(|mine| parts(other).any(|it| it == *mine))
 }
 
-fn parts(group: &GroupConfig) -> impl Iterator<Item = String> {
+pub(super) fn parts(group: &GroupConfig) -> impl Iterator<Item = String> {
     let addresses = group.addresses.iter().map(|address| address.address.to_string());
     addresses.chain(group.members.iter().cloned())
 }

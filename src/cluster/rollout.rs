@@ -3,6 +3,7 @@
 
 use super::action::{Action, OpId, RequestId};
 use super::alter::Alter;
+use super::crossed::parts_digest;
 use super::event::Outcome;
 use super::grant::SavedGroup;
 use super::group::{Group, OP_TIMEOUT, Phase};
@@ -114,6 +115,9 @@ impl Cluster {
 
     fn configure(&mut self, config: Arc<Config>) {
         self.config = config.clone();
+        for group in &mut self.groups {
+            group.parts = parts_digest(config.group(group.id));
+        }
         self.out.push(Action::Configure(config));
         // Records of groups that were not known came with messages that are over.
         self.renew_view();

@@ -5,6 +5,7 @@ use super::*;
 use crate::config::model::{GroupConfig, VirtualAddress};
 use crate::wire::Role;
 
+mod crossed;
 mod moved_parts;
 
 const A: usize = 0;

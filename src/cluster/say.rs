@@ -213,6 +213,7 @@ impl Cluster {
             record,
             order: group.order,
             config: self.config.group(id).digest,
+            parts: group.parts,
             pending: self.pending_digest(id),
             wish: self.wish(id).map(|to| self.config.node(to).tag),
             parked: group.parked,

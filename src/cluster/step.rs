@@ -75,6 +75,9 @@ impl Cluster {
         if let Some(met) = self.met_on_the_network(id) {
             return Some(Stop { reason: met, contested: true });
         }
+        if let Some(crossed) = self.crossed(id) {
+            return Some(Stop { reason: crossed, contested: true });
+        }
         // One that does not hear this node cannot give way to it.
         let deaf = |peer: &&NodeId| {
             self.view.says(**peer, id).is_some_and(|says| says.role.claims())

@@ -166,6 +166,7 @@ impl Bench {
             record,
             order: Order::default(),
             config: self.their_digest,
+            parts: 0,
             pending: None,
             wish: None,
             parked: false,

@@ -15,6 +15,8 @@ pub struct PeerGroup {
     pub order: Order,
     /// Digest of the configuration that it runs by; 0: none.
     pub config: u32,
+    /// The same of its parts alone.
+    pub parts: u32,
     /// Digest of what its files say, where that differs; 0: nothing.
     pub pending: Option<u32>,
     /// An operator there asks the owner to give the group to that node.
@@ -34,6 +36,7 @@ impl PeerGroup {
         record: None,
         order: Order { version: 0, stopped: false },
         config: 0,
+        parts: 0,
         pending: None,
         wish: None,
         parked: false,
@@ -58,6 +61,7 @@ impl PeerGroup {
             record: record.filter(|record| record.grant.epoch > Epoch(0)),
             order: says.order,
             config: says.config,
+            parts: says.parts,
             pending: says.pending,
             wish: says.wish.and_then(|wish| config.node_by_tag(wish)),
             parked: says.parked,

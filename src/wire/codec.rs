@@ -21,7 +21,7 @@
 //!   [maintenance: version (4)]         if node flag MAINTENANCE
 //!   echo:   node tag (2) | incarnation (8) | sequence (8) | holds version (4)
 //!   groups: count (1), then each:
-//!           group tag (4) | role (1) | flags (2) | config digest (4)
+//!           group tag (4) | role (1) | flags (2) | config digest (4) | parts digest (4)
 //!           [record: epoch (4) | node tag (2) | boot id (8)]   if flag RECORD
 //!           [heir of the record: node tag (2)]                 if flag HEIR
 //!           [order: version (4)]                               if flag ORDER
@@ -30,7 +30,7 @@
 //! ```
 //!
 //! With one peer and its seal (17 bytes) a heartbeat at rest has 104 bytes, however many groups there are. A group that changed
-//! adds 25 and more.
+//! adds 29 and more.
 
 use super::{Echo, GroupSays, Message, NodeFlags, RecordSays, Role, StateMark};
 use crate::cluster::grant::{BootId, Epoch, Incarnation, Maintenance, Order};
@@ -145,7 +145,7 @@ impl GroupSays {
     pub fn wire_len(&self) -> usize {
         let record = self.record.map_or(0, |record| 14 + if record.heir.is_some() { 2 } else { 0 });
         let optional = [(self.order != Order::default(), 4), (self.pending.is_some(), 4), (self.wish.is_some(), 2)];
-        11 + record + optional.iter().filter(|(there, _)| *there).map(|(_, length)| length).sum::<usize>()
+        15 + record + optional.iter().filter(|(there, _)| *there).map(|(_, length)| length).sum::<usize>()
     }
 
     /// FNV-1a, 64 bits (RFC 9923), of its bytes. Messages are sealed, so nobody chooses them.
@@ -179,6 +179,7 @@ fn encode_group(out: &mut Vec<u8>, group: &GroupSays) {
         | bit(group.contended, GROUP_CONTENDED);
     out.extend_from_slice(&flags.to_be_bytes());
     out.extend_from_slice(&group.config.to_be_bytes());
+    out.extend_from_slice(&group.parts.to_be_bytes());
     if let Some(record) = group.record {
         out.extend_from_slice(&record.epoch.0.to_be_bytes());
         out.extend_from_slice(&record.node.0.to_be_bytes());
@@ -283,7 +284,7 @@ fn decode_group(input: &mut Input<'_>) -> Result<GroupSays, DecodeError> {
     {
         return Err(DecodeError::Flags(flags));
     }
-    let config = input.u32()?;
+    let (config, parts) = (input.u32()?, input.u32()?);
     let record = if set(GROUP_RECORD) {
         Some(RecordSays {
             epoch: Epoch(input.u32()?),
@@ -304,6 +305,7 @@ fn decode_group(input: &mut Input<'_>) -> Result<GroupSays, DecodeError> {
         record,
         order: Order { version, stopped: set(GROUP_ORDER_STOPPED) },
         config,
+        parts,
         pending: if set(GROUP_PENDING) { Some(input.u32()?) } else { None },
         wish: if set(GROUP_WISH) { Some(NodeTag(input.u16()?)) } else { None },
         parked: set(GROUP_PARKED),
@@ -362,6 +364,7 @@ mod tests {
             }),
             order: Order { version: u32::from(full), stopped: full },
             config: 17,
+            parts: 19,
             pending: full.then_some(18),
             wish: full.then_some(NodeTag(5)),
             parked: full,

@@ -75,6 +75,8 @@ pub struct GroupSays {
     pub order: Order,
     /// Digest of the configuration that it runs by. Zero: by none, it is in no adopted configuration of the sender's.
     pub config: u32,
+    /// The same of its parts alone: addresses and members.
+    pub parts: u32,
     /// Digest of what its files say, where that differs. Zero: they no longer hold the group.
     pub pending: Option<u32>,
     /// An operator on the sender asks the owner to give it to that node.

@@ -20,9 +20,16 @@ fn group() -> impl Strategy<Value = GroupSays> {
             heir: released.flatten().map(NodeTag),
         },
     );
-    let configs = any::<(u32, Option<u32>, Option<u16>)>();
+    let configs = any::<(u32, u32, Option<u32>, Option<u16>)>();
     (any::<u32>(), role, any::<(bool, bool, bool, bool)>(), prop::option::of(record), version(), configs).prop_map(
-        |(tag, role, (eligible, banned, parked, contended), record, (version, stopped), (config, pending, wish))| {
+        |(
+            tag,
+            role,
+            (eligible, banned, parked, contended),
+            record,
+            (version, stopped),
+            (config, parts, pending, wish),
+        )| {
             GroupSays {
                 group: GroupTag(tag),
                 role,
@@ -31,6 +38,7 @@ fn group() -> impl Strategy<Value = GroupSays> {
                 record,
                 order: Order { version, stopped },
                 config,
+                parts,
                 pending,
                 wish: wish.map(NodeTag),
                 parked,

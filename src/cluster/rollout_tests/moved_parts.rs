@@ -3,14 +3,14 @@
 use super::*;
 use crate::config::model::GroupTag;
 
-const OTHER: GroupId = GroupId(1);
+pub(super) const OTHER: GroupId = GroupId(1);
 
-fn other(digest: u32, addresses: &[u8], members: &[&str]) -> GroupConfig {
+pub(super) fn other(digest: u32, addresses: &[u8], members: &[&str]) -> GroupConfig {
     GroupConfig { name: "other".into(), tag: GroupTag(10), ..version(digest, addresses, members) }
 }
 
 /// Alpha runs the group, beta the other one.
-fn each_has_one(web: &GroupConfig, other: &GroupConfig) -> Nodes {
+pub(super) fn each_has_one(web: &GroupConfig, other: &GroupConfig) -> Nodes {
     let mut nodes = Nodes::new(web);
     for node in [A, B] {
         nodes.files(node, &[web.clone(), other.clone()]);
@@ -21,7 +21,7 @@ fn each_has_one(web: &GroupConfig, other: &GroupConfig) -> Nodes {
     nodes
 }
 
-fn prefers_beta(group: GroupConfig) -> GroupConfig {
+pub(super) fn prefers_beta(group: GroupConfig) -> GroupConfig {
     GroupConfig { nodes: vec![BETA, ALPHA], ..group }
 }
 

@@ -1,0 +1,58 @@
+//! A part that moved from one group to another in the files of some nodes only, while they did not hear each other: one runs it in
+//! the one group, the other in the other, and no two grants tell of it. It must not know how it came to that.
+
+use super::Cluster;
+use super::moved_parts::parts;
+use super::told::PeerGroup;
+use crate::config::model::{GroupConfig, GroupId, NodeId};
+
+/// What a group consists of, in any order: the sum of FNV-1a, 64 bits (RFC 9923), of each part, shortened.
+pub(super) fn parts_digest(group: &GroupConfig) -> u32 {
+    let fnv = |part: String| {
+        part.bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    };
+    let sum = parts(group).map(fnv).fold(0_u64, u64::wrapping_add);
+    (sum ^ (sum >> 32)) as u32
+}
+
+impl Cluster {
+    /// Why a group that runs here must end: a peer that is heard goes by other parts for it and for another group, which it runs
+    /// itself. Each sees the same, and the one whose name comes later lets go; alone where the other one cannot see it.
+    pub(super) fn crossed(&self, id: GroupId) -> Option<String> {
+        let heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard() && peer.told_all());
+        for (node, peer) in heard {
+            let Some(others) = self.other_parts(*node, id) else { continue };
+            let runs = |other: &GroupId| {
+                *other != id && self.other_parts(*node, *other).is_some_and(|says| self.keeps(*other, &says))
+            };
+            let Some(other) = self.config.group_ids().find(runs) else { continue };
+            let deaf = peer.deaf_for(self.read_at) >= self.config.timing.deadtime;
+            // One that does not know this group does not see that it runs.
+            let blind = others == PeerGroup::UNMENTIONED;
+            if *node < self.config.me || deaf || blind {
+                let (node, other) = (&self.config.node(*node).name, &self.config.group(other).name);
+                return Some(format!(
+                    "{node} runs {other}, and goes by other files for both groups: what moved between them may be up twice; \
+                     make the files equal and run `systemctl reload hafailover` on every node"
+                ));
+            }
+        }
+        None
+    }
+
+    /// It claims the group, and nobody is known to whom it would have to give way.
+    fn keeps(&self, id: GroupId, says: &PeerGroup) -> bool {
+        let grant = says.record.map(|record| record.grant);
+        says.role.claims() && grant.is_some_and(|grant| !self.beaten(id, &grant))
+    }
+
+    /// What a peer says of a group that consists of something else there, and no agreement is in sight.
+    fn other_parts(&self, node: NodeId, id: GroupId) -> Option<PeerGroup> {
+        let says = self.view.mentions(node, id).unwrap_or(PeerGroup::UNMENTIONED);
+        let runs = self.config.group(id).digest;
+        let becomes = self.pending_digest(id).unwrap_or(runs);
+        let differs = says.config != runs && says.parts != self.group(id).parts;
+        (differs && says.pending.unwrap_or(says.config) != becomes).then_some(says)
+    }
+}

@@ -1,0 +1,73 @@
+//! Groups between which a part moved in the files of one node alone, while each node ran one of them and heard nobody.
+
+use super::moved_parts::{OTHER, each_has_one, other, prefers_beta};
+use super::*;
+
+/// Alpha, which runs the first group, has adopted these while it heard nobody.
+fn met(web: GroupConfig, db: GroupConfig) -> Nodes {
+    let before = prefers_beta(other(5, &[79, 80], &[]));
+    let mut nodes = each_has_one(&version(1, &[77], &[]), &before);
+    let heart = &mut nodes.hearts[A];
+    Arc::make_mut(&mut heart.config).groups = vec![web.clone(), db.clone()];
+    for id in [GROUP, OTHER] {
+        heart.groups[usize::from(id.0)].parts = parts_digest(heart.config.group(id));
+    }
+    nodes.files(A, &[web, db]);
+    nodes.run(2000);
+    nodes
+}
+
+fn roles(nodes: &Nodes) -> (Role, Role) {
+    (nodes.hearts[A].role(GROUP), nodes.hearts[B].role(OTHER))
+}
+
+#[test]
+fn of_two_that_may_have_the_same_part_in_two_groups_one_lets_go() {
+    let (web, db) = (version(2, &[77, 80], &[]), prefers_beta(other(6, &[79], &[])));
+    let mut nodes = met(web.clone(), db.clone());
+    assert_eq!(roles(&nodes), (Role::Running, Role::Idle));
+    let stopped = nodes.by(B).into_iter().find_map(|action| match action {
+        Action::Report(Change::GroupStopping { group: OTHER, reason, .. }) => Some(reason.clone()),
+        _ => None,
+    });
+    let stopped = stopped.expect("a reason");
+    assert!(stopped.contains("alpha runs web") && stopped.contains("reload hafailover"), "{stopped}");
+    nodes.files(B, &[web, db]);
+    nodes.run(2000);
+    assert_eq!((roles(&nodes), nodes.hearts[B].config.group(OTHER).digest), ((Role::Running, Role::Running), 6));
+}
+
+#[test]
+fn one_that_the_other_does_not_know_of_lets_go_itself() {
+    let (web, db) = (version(2, &[77, 80], &[]), prefers_beta(other(6, &[79], &[])));
+    let mut nodes = met(web, db);
+    // Beta, whose name comes later, was to let go; as if it knew nothing of the group that alpha runs.
+    let beta = nodes.hearts[A].view.peers.get_mut(&BETA).expect("a peer");
+    beta.groups.remove(&GROUP);
+    beta.groups.get_mut(&OTHER).expect("said").role = Role::Running;
+    let actions = nodes.hearts[A].decide(millis(nodes.now));
+    assert!(stops(&actions), "{actions:?}");
+}
+
+#[test]
+fn nobody_lets_go_where_no_part_can_be_in_both() {
+    let (web, db) = (version(1, &[77], &[]), prefers_beta(other(5, &[79, 80], &[])));
+    // One group gained a part from nowhere; both differ, but not in their parts.
+    let gained = (version(2, &[77, 81], &[]), db.clone());
+    let slower = (GroupConfig { digest: 2, ..web }, GroupConfig { digest: 6, ..db });
+    for (web, db) in [gained, slower] {
+        assert_eq!(roles(&met(web, db)), (Role::Running, Role::Running));
+    }
+}
+
+#[test]
+fn nobody_lets_go_where_the_files_agree_already() {
+    let (web, db) = (version(2, &[77, 80], &[]), prefers_beta(other(6, &[79], &[])));
+    let mut nodes = each_has_one(&version(1, &[77], &[]), &prefers_beta(other(5, &[79, 80], &[])));
+    for node in [B, A] {
+        nodes.files(node, &[web.clone(), db.clone()]);
+    }
+    nodes.run(3000);
+    assert!(!nodes.stopped());
+    assert_eq!((roles(&nodes), nodes.runs(A).digest), ((Role::Running, Role::Running), 2));
+}
