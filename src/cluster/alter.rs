@@ -8,6 +8,7 @@ use super::event::Outcome;
 use super::group::{MEMBER_MARGIN, OP_TIMEOUT, Phase};
 use super::report::Change;
 use super::stop::Stop;
+use super::time::Time;
 use super::timers::Timer;
 use super::upkeep::Loss;
 use crate::config::model::{GroupConfig, GroupId};
@@ -26,6 +27,8 @@ pub(super) struct Alter {
     op: Option<OpId>,
     /// Why the step could not be done, as told.
     failed: Option<String>,
+    /// Since when it could not be written down, though all that goes is gone.
+    stuck: Option<Time>,
 }
 
 impl Alter {
@@ -66,7 +69,7 @@ impl Cluster {
             let Some(to) = to.filter(|to| self.ready(id, to).is_ok() && !self.being_noted(id)) else { return };
             let same = to.members == self.config.group(id).members;
             let step = if same { AlterStep::DropAddresses } else { AlterStep::Guards };
-            self.rollout.alters.insert(id, Alter { to, step, op: None, failed: None });
+            self.rollout.alters.insert(id, Alter { to, step, op: None, failed: None, stuck: None });
             return self.alter_step(id);
         };
         // Who slept listens first.
@@ -79,7 +82,12 @@ impl Cluster {
         if !after && !self.being_noted(id) && (other || self.disputed(id, &alter.to)) {
             return self.turn_back(id);
         }
+        if let Some(reason) = self.stuck(id) {
+            self.report(Change::GroupNotChanged { group: id, reason });
+            return self.turn_back(id);
+        }
         // What cannot be started is mended by another edit.
+        let Some(alter) = self.rollout.alters.get(&id) else { return };
         if after && alter.failed.is_some() && to.is_some_and(|to| self.ready(id, &to).is_ok()) {
             self.rollout.alters.remove(&id);
             return;
@@ -87,6 +95,18 @@ impl Cluster {
         if !self.timers.armed(Timer::AlterAgain(id)) {
             self.alter_step(id);
         }
+    }
+
+    /// Maintenance, or a node that is lost, may hold a change up in the middle: the group is not left without the old and the new.
+    fn stuck(&mut self, id: GroupId) -> Option<String> {
+        let alter = self.rollout.alters.get(&id).filter(|alter| alter.step == AlterStep::Down)?;
+        let held_up = if self.being_noted(id) { None } else { self.ready(id, &alter.to).err() };
+        let since = held_up.is_some().then(|| alter.stuck.unwrap_or(self.now));
+        self.rollout.alters.get_mut(&id)?.stuck = since;
+        let until = since? + ALTER_AGAIN;
+        self.timers.arm(Timer::AlterAgain(id), until);
+        let reason = held_up.filter(|_| self.now >= until)?;
+        Some(format!("{reason}; what it has given up for that comes back meanwhile"))
     }
 
     fn turn_back(&mut self, id: GroupId) {
@@ -164,7 +184,7 @@ impl Cluster {
         self.rollout.alters.remove(&id);
         if start || !added.is_empty() {
             let step = AlterStep::Add { addresses: added.clone(), start };
-            self.rollout.alters.insert(id, Alter { to: after.clone(), step, op: None, failed: None });
+            self.rollout.alters.insert(id, Alter { to: after.clone(), step, op: None, failed: None, stuck: None });
         }
         added.iter().for_each(|index| self.repair(id, *index, Loss::Removed));
     }

@@ -6,6 +6,7 @@ use crate::config::model::{GroupConfig, VirtualAddress};
 use crate::wire::Role;
 
 mod crossed;
+mod held_up;
 mod moved_parts;
 
 const A: usize = 0;
@@ -426,68 +427,4 @@ fn who_answers_for_an_address_is_not_forgotten_by_asking_for_another() {
         nodes.hearts[B].fold(Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] });
     }
     assert_eq!((nodes.role(B), nodes.runs(B).digest), (Role::Idle, 1));
-}
-
-#[test]
-fn maintenance_holds_changed_files_back() {
-    let mut nodes = Nodes::new(&version(1, &[77], &[]));
-    nodes.hearts[A].fold(Event::Command { request: RequestId(1), command: Command::Maintenance { on: true } });
-    nodes.run(500);
-    for node in [A, B] {
-        nodes.files(node, &[version(2, &[77, 78], &[])]);
-    }
-    nodes.run(1000);
-    assert_eq!((nodes.runs(A).digest, nodes.runs(B).digest), (1, 1));
-    nodes.hearts[A].fold(Event::Command { request: RequestId(2), command: Command::Maintenance { on: false } });
-    nodes.run(1000);
-    assert_eq!((nodes.runs(A).digest, nodes.runs(B).digest), (2, 2));
-}
-
-#[test]
-fn what_failed_under_maintenance_is_dealt_with_before_changed_files_are_adopted() {
-    let mut nodes = Nodes::new(&version(1, &[77], &["m.service"]));
-    let maintain = |nodes: &mut Nodes, on: bool| {
-        nodes.hearts[A].fold(Event::Command { request: RequestId(3), command: Command::Maintenance { on } });
-        nodes.run(500);
-    };
-    maintain(&mut nodes, true);
-    for node in [A, B] {
-        nodes.files(node, &[version(2, &[77], &["m.service"])]);
-    }
-    nodes.run(500);
-    // As a daemon that starts finds it: which member it was is not known.
-    let told = Told::MemberDown { unit: "a member".into(), reason: "it was down".into() };
-    nodes.hearts[A].left_alone(GROUP, told);
-    nodes.ends = |action| {
-        let found = Actual { all_active: false, any_active: false, addresses: Vec::new() };
-        matches!(action, Action::Inspect { .. }).then_some(Outcome::Inspected(found))
-    };
-    maintain(&mut nodes, false);
-    assert!(nodes.stopped());
-}
-
-#[test]
-fn what_is_being_removed_is_not_put_back_when_maintenance_ends() {
-    let mut nodes = Nodes::new(&version(1, &[77, 78], &["m.service"]));
-    nodes.ends = |action| match action {
-        Action::DropMembers { .. } => Some(Outcome::Unknown("still running".into())),
-        Action::Inspect { .. } => {
-            let found = Actual { all_active: true, any_active: true, addresses: vec![0] };
-            Some(Outcome::Inspected(found))
-        }
-        _ => None,
-    };
-    for node in [A, B] {
-        nodes.files(node, &[version(2, &[77], &[])]);
-    }
-    nodes.run(1000);
-    assert!(nodes.place(A, |action| matches!(action, Action::DropMembers { .. })).is_some());
-    for on in [true, false] {
-        nodes.hearts[A].fold(Event::Command { request: RequestId(3), command: Command::Maintenance { on } });
-        nodes.run(500);
-        nodes.hearts[A].fold(Event::AddressLost { group: GROUP, index: 1 });
-        nodes.run(500);
-    }
-    assert!(nodes.place(A, |action| matches!(action, Action::Inspect { .. })).is_some());
-    assert_eq!(nodes.place(A, |action| matches!(action, Action::RepairAddress { .. })), None);
 }
