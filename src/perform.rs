@@ -99,7 +99,7 @@ impl Edges {
             Action::RemoveAddresses { op, group } => self.remove_addresses(op, group),
             Action::RepairAddress { op, group, index } => self.repair_address(op, group, index),
             Action::Announce { group } => self.announce(group),
-            Action::Probe { group } => self.probe(group),
+            Action::Probe { group } => return self.probe(group),
             Action::StartMembers { op, group } => return self.order(op, ToHost::StartMembers { op, group }),
             Action::StopMembers { op, group } => return self.order(op, ToHost::StopMembers { op, group }),
             Action::VerifyStopped { op, group } => return self.order(op, ToHost::VerifyStopped { op, group }),

@@ -340,6 +340,7 @@ impl Cluster {
                 lines.push(format!("group {name} is banned here: {reason}; then: hafailoverctl clear {name}"));
             }
             lines.extend(self.told_in_words(group.id));
+            lines.extend(self.claimed_in_words(group.id));
             for rival in &group.rivals {
                 lines.push(format!("group {name} is claimed by {} too", self.config.node(*rival).name));
             }

@@ -46,6 +46,11 @@ pub enum Event {
         index: usize,
         mac: [u8; 6],
     },
+    /// The network could not be asked for all addresses of this group: no silence follows.
+    ProbeFailed {
+        group: GroupId,
+        reason: String,
+    },
     /// Whether systemd has loaded our guards for this group; `None` = they are in place.
     Guard {
         group: GroupId,

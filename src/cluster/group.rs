@@ -10,7 +10,7 @@ use super::stop::{Stop, Stopping};
 use super::takeover::{Probing, Proof};
 use super::time::Time;
 use super::timers::Timer;
-use super::upkeep::Loss;
+use super::upkeep::{Claimed, Loss};
 use super::{Cluster, Epoch};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
@@ -106,6 +106,8 @@ pub(super) struct Group {
     pub(super) no_place: Option<String>,
     /// The target of a group without members is started and stopped beside the addresses, for show: its end decides nothing.
     pub(super) target: Option<OpId>,
+    /// Another host claimed one of its addresses while this node had it: when last, which, from where; and when that was told.
+    pub(super) claimed: Option<Claimed>,
     /// Digest of its addresses and members.
     pub(super) parts: u32,
 }
@@ -141,6 +143,7 @@ impl Group {
             no_place: None,
             missing: BTreeMap::new(),
             target: None,
+            claimed: None,
             parts: 0,
         }
     }

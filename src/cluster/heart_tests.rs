@@ -251,6 +251,23 @@ fn an_answer_that_may_wait_unread_is_waited_for() {
 }
 
 #[test]
+fn who_could_not_be_asked_kept_no_silence() {
+    let mut bench = Bench::new(BETA, &[], None);
+    bench.follow(500);
+    let failed = || Event::ProbeFailed { group: GROUP, reason: "10.0.0.77: no buffer space".into() };
+    for at in [701, 801, 901, 1001] {
+        assert!(!starts(&bench.round(at, vec![failed()])), "{at} ms");
+    }
+    let reasons = bench.heart.status().groups[0].reasons.join("; ");
+    assert!(reasons.contains("cannot be asked for its addresses: 10.0.0.77: no buffer space"), "{reasons}");
+    // An answer to what was sent counts all the same.
+    let answer = Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] };
+    bench.round(1005, vec![answer]);
+    assert!(!starts(&bench.round(1100, vec![])) && !starts(&bench.round(1250, vec![])));
+    assert!(starts(&bench.round(1400, vec![])));
+}
+
+#[test]
 fn what_this_node_released_itself_it_takes_again_only_where_nobody_answers() {
     for (answered, wanted) in [(false, true), (true, false)] {
         let mut bench = Bench::new(BETA, &[], Some(Record { released: true, ..owned(BETA, 2) }));

@@ -279,6 +279,7 @@ impl Cluster {
             Event::AddressFlushed { group, index } => self.address_lost(group, index, Loss::Flushed),
             Event::Placed { group, interfaces, fault } => self.placed(group, interfaces, fault),
             Event::ProbeAnswer { group, index, mac } => self.probe_answered(group, index, mac),
+            Event::ProbeFailed { group, reason } => self.probe_failed(group, reason),
             Event::Guard { group, fault } => self.guard(group, fault),
             Event::MemberDown { group, unit, reason } => self.member_down(group, unit, reason),
             // Of a group that runs elsewhere it is a late word about what was stopped here.

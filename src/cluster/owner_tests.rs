@@ -310,3 +310,21 @@ fn an_operators_start_waits_for_a_start_that_is_tried_again() {
     let actions = bench.round(3200, vec![]);
     assert!(position(&actions, answered).is_some(), "{actions:?}");
 }
+
+#[test]
+fn a_host_that_claims_what_is_here_is_told_of_once_in_a_while() {
+    let mut bench = Bench::owner(config(ALPHA));
+    let claim = || Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 9] };
+    let told = |change: &Change| matches!(change, Change::AddressClaimed { index: 0, .. });
+    let shown = |bench: &Bench| {
+        let attention = bench.heart.status().attention;
+        attention.into_iter().any(|line| line.contains("02:00:00:00:00:09, claims 10.0.0.77"))
+    };
+    assert!(!shown(&bench));
+    let actions = bench.round(1510, vec![claim()]);
+    assert!(reports(&actions, told) && shown(&bench) && !stops(&actions));
+    assert!(!reports(&bench.round(1520, vec![claim()]), told), "an announcement is made several times");
+    bench.keep(1600, 70_000);
+    assert!(!shown(&bench), "it has kept silent for a minute");
+    assert!(reports(&bench.round(70_010, vec![claim()]), told));
+}

@@ -164,6 +164,12 @@ pub enum Change {
         group: GroupId,
         index: usize,
     },
+    /// Another host claims an address that is here; told once in a while.
+    AddressClaimed {
+        group: GroupId,
+        index: usize,
+        mac: [u8; 6],
+    },
     /// Their interface had been switched off, and is on again.
     AddressesReturned {
         group: GroupId,

@@ -364,7 +364,7 @@ impl Cluster {
         group.missing = missing.filter_map(|(index, reason)| Some((place(index)?, reason))).collect();
         // What is under way for an old place ends unheard.
         group.repairs.clear();
-        (group.places, group.no_place) = (Vec::new(), None);
+        (group.places, group.no_place, group.claimed) = (Vec::new(), None, None);
         group.probing = Default::default();
         self.timers.disarm(Timer::Probe(id));
     }

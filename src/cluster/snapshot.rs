@@ -135,6 +135,7 @@ impl Cluster {
             | Event::AddressFlushed { group, index }
             | Event::ProbeAnswer { group, index, .. } => self.check_address(*group, *index),
             Event::Placed { group, .. }
+            | Event::ProbeFailed { group, .. }
             | Event::Guard { group, .. }
             | Event::MemberDown { group, .. }
             | Event::TargetStopped { group } => self.check_group(*group),

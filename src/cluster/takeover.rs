@@ -40,6 +40,8 @@ pub(super) struct Probing {
     asked: Option<Time>,
     /// The last answer: when, for which address, from whom.
     answer: Option<(Time, usize, [u8; 6])>,
+    /// Why it could not be asked, the last time.
+    failed: Option<String>,
 }
 
 impl Probing {
@@ -274,7 +276,10 @@ impl Cluster {
             None if probing.asked.is_some_and(|asked| self.read_at.since(asked) >= self.answer_wait()) => {
                 Gate::Start(proof)
             }
-            None => Gate::Wait("the network is being asked for its addresses".into()),
+            None => Gate::Wait(match &probing.failed {
+                Some(reason) => format!("the network cannot be asked for its addresses: {reason}"),
+                None => "the network is being asked for its addresses".into(),
+            }),
         }
     }
 
@@ -302,6 +307,7 @@ impl Cluster {
         }
         self.out.push(Action::Probe { group: id });
         self.timers.arm(Timer::Probe(id), self.now + self.config.timing.keepalive);
+        self.group_mut(id).probing.failed = None;
         let now = self.now;
         if self.group(id).probing.asked.is_none() {
             self.group_mut(id).probing.asked = Some(now);
@@ -379,9 +385,20 @@ impl Cluster {
         self.groups.iter().any(|group| group.probing.asked.is_some())
     }
 
+    /// Who was not asked cannot have kept silent: the wait for an answer begins with the next question.
+    pub(super) fn probe_failed(&mut self, id: GroupId, reason: String) {
+        let probing = &mut self.group_mut(id).probing;
+        (probing.asked, probing.failed) = (None, Some(reason));
+        self.timers.disarm(Timer::ProbeAnswer(id));
+    }
+
     pub(super) fn probe_answered(&mut self, id: GroupId, index: usize, mac: [u8; 6]) {
         let now = self.now;
-        if self.group(id).probing.asked.is_none() {
+        if self.has_its_addresses(id) {
+            self.address_claimed(id, index, mac);
+        }
+        let probing = &self.group(id).probing;
+        if probing.asked.is_none() && probing.failed.is_none() {
             return;
         }
         self.group_mut(id).probing.answer = Some((now, index, mac));

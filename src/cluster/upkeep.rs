@@ -5,6 +5,7 @@ use super::action::{Action, OpId};
 use super::event::{HeldPhase, Outcome};
 use super::group::{OP_TIMEOUT, Phase, StartStep};
 use super::report::Change;
+use super::time::Time;
 use super::timers::Timer;
 use super::{Cluster, Record};
 use crate::config::model::GroupId;
@@ -31,7 +32,45 @@ pub(super) enum Loss {
     Flushed,
 }
 
+/// A host that claims an address of a group that runs here is told of, and shown, for so long.
+const CLAIMED_FOR: Duration = Duration::from_secs(60);
+
+/// Such a claim.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Claimed {
+    at: Time,
+    told: Time,
+    pub(super) index: usize,
+    mac: [u8; 6],
+}
+
 impl Cluster {
+    /// No node of this cluster that is known to have the group, so nothing here can end it: people have to.
+    pub(super) fn address_claimed(&mut self, id: GroupId, index: usize, mac: [u8; 6]) {
+        if !self.group(id).rivals.is_empty() || index >= self.config.group(id).addresses.len() {
+            return;
+        }
+        let at = self.now;
+        let told = self.group(id).claimed.as_ref().map(|claimed| claimed.told);
+        let told = told.filter(|told| at.since(*told) < CLAIMED_FOR);
+        self.group_mut(id).claimed = Some(Claimed { at, told: told.unwrap_or(at), index, mac });
+        if told.is_none() {
+            self.report(Change::AddressClaimed { group: id, index, mac });
+        }
+    }
+
+    /// For people: who claims what this node has.
+    pub(super) fn claimed_in_words(&self, id: GroupId) -> Option<String> {
+        let claimed = self.group(id).claimed.as_ref()?;
+        let lasts = self.now.since(claimed.at) < CLAIMED_FOR && self.has_its_addresses(id);
+        let address = self.config.group(id).addresses.get(claimed.index).filter(|_| lasts)?.address;
+        let mac = claimed.mac.map(|byte| format!("{byte:02x}")).join(":");
+        let name = &self.config.group(id).name;
+        Some(format!(
+            "group {name}: another host, {mac}, claims {address}, which is here; find it and take the address from it"
+        ))
+    }
+
     pub(super) fn announce_anew(&mut self, id: GroupId) {
         if !self.config.group(id).addresses.is_empty() {
             self.group_mut(id).announced = 0;

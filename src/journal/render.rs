@@ -359,6 +359,12 @@ fn of_trouble(change: &Change, config: &Config) -> Option<Entry> {
             let text = format!("address {address} is gone and cannot be put back: {reason}");
             entry(Error, 88, group, text).reason(reason)
         }
+        Change::AddressClaimed { group, index, mac } => {
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            let address = address(config, *group, *index);
+            let text = format!("another host, {mac}, claims address {address}, which is here");
+            entry(Error, 89, group, text).reason(&format!("{mac} claims {address}"))
+        }
         Change::GroupNotChanged { group, reason } => {
             let text = format!("its changed files cannot be taken over, it goes on as it is: {reason}");
             entry(Error, 93, group, text).reason(reason)

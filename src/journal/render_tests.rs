@@ -58,6 +58,7 @@ fn every_change() -> Vec<Change> {
         Change::AddressRepaired { group, index: 0 },
         Change::AddressesReturned { group, count: 2 },
         Change::AddressNotRepaired { group, index: 0, reason: reason() },
+        Change::AddressClaimed { group, index: 0, mac: [2, 0, 0, 0, 0, 9] },
         Change::GroupRenewed { group, epoch, peer },
         Change::MemberDown { group, unit: "nginx.service".into(), reason: reason() },
         Change::OrderStop { group },
@@ -92,7 +93,12 @@ fn listed(change: &Change) -> bool {
         GroupBanned { .. } | GroupCleared { .. } | GroupBlocked { .. } | GroupUnblocked { .. } => true,
         StopUnconfirmed { .. } | TwoOwners { .. } | TwoOwnersOver { .. } | AddressRepaired { .. } => true,
         MemberDown { .. } | OrderStop { .. } | OrderStart { .. } | GuardFault { .. } | GuardBack { .. } => true,
-        AddressesReturned { .. } | AddressNotRepaired { .. } | GroupRenewed { .. } | HostStopping | Leaving => true,
+        AddressesReturned { .. }
+        | AddressNotRepaired { .. }
+        | AddressClaimed { .. }
+        | GroupRenewed { .. }
+        | HostStopping
+        | Leaving => true,
         MoveAsked { .. } | MoveRefused { .. } | StandbyStays | Online | MaintenanceOn | MaintenanceOff => true,
         GroupPending { .. } | GroupConfigured { .. } | GroupDropped { .. } | GroupNotChanged { .. } => true,
     }
@@ -111,7 +117,7 @@ fn every_change_has_a_text_and_a_message_id_of_its_own() {
         assert!(texts.insert(entry.text.clone()), "{change:?}: the same text as another");
         assert!(!entry.text.contains('\n'));
     }
-    assert_eq!(texts.len(), 55);
+    assert_eq!(texts.len(), 56);
 }
 
 #[test]

@@ -259,7 +259,7 @@ impl Edges {
     }
 
     /// Questions are sent in one go, some microseconds each: the time for an answer counts from here.
-    pub(super) fn probe(&mut self, group: GroupId) {
+    pub(super) fn probe(&mut self, group: GroupId) -> Option<Event> {
         let mut failed = None;
         for address in self.addresses.of(group) {
             let Some(interface) = self.netlink.interface(address.dev()) else { continue };
@@ -267,7 +267,10 @@ impl Edges {
                 failed.get_or_insert((address.address, error));
             }
         }
-        self.tell_failed("asking for", failed);
+        let (address, error) = failed?;
+        let reason = format!("{address}: {error}");
+        self.journal.debug(|| format!("asking for {reason}"));
+        Some(Event::ProbeFailed { group, reason })
     }
 
     /// What is under way, until `until`, and at least one step. Answers with what ended.

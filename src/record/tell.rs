@@ -160,6 +160,9 @@ fn came(event: &Event, config: &Config) -> String {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
             format!("{mac} answers for address {index} of {}", name(*group, config))
         }
+        Event::ProbeFailed { group, reason } => {
+            format!("the network cannot be asked for {}: {reason}", name(*group, config))
+        }
         Event::Guard { group, fault } => {
             let fault = fault.as_deref().unwrap_or("in place");
             format!("guards of {}: {fault}", name(*group, config))

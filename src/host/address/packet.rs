@@ -13,6 +13,9 @@ pub(super) const ETHERNET_BROADCAST: [u8; 6] = [0xff; 6];
 /// would be taken for silence.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
+/// As many questions or announcements in one go: one that finds no room is not sent.
+const SEND_BUFFER: usize = 4 * 1024 * 1024;
+
 /// The kernel writes and reads the Ethernet header: payloads begin behind it.
 #[derive(Debug)]
 pub(super) struct PacketSocket {
@@ -37,6 +40,9 @@ impl PacketSocket {
         // Beyond rmem_max only with CAP_NET_ADMIN.
         if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        }
+        if rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER).is_err() {
+            socket.set_send_buffer_size(SEND_BUFFER)?;
         }
         socket.bind(&link_address(protocol, 0, ETHERNET_BROADCAST))?;
         Ok(PacketSocket { socket, protocol })
