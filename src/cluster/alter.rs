@@ -11,7 +11,7 @@ use super::stop::Stop;
 use super::time::Time;
 use super::timers::Timer;
 use super::upkeep::Loss;
-use crate::config::model::{GroupConfig, GroupId};
+use crate::config::model::{GroupConfig, GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ pub(super) struct Alter {
     op: Option<OpId>,
     /// Why the step could not be done, as told.
     failed: Option<String>,
-    /// Since when it could not be written down, though all that goes is gone.
-    stuck: Option<Time>,
+    /// Since when it may not go on.
+    held_up: Option<Time>,
 }
 
 impl Alter {
@@ -41,8 +41,9 @@ impl Alter {
 enum AlterStep {
     /// systemd must know the new members' guards, and their new order: a stop must take along nobody else.
     Guards,
-    DropAddresses,
+    /// Members first, as in a stop: they may take long, and meanwhile the addresses are what a node that hears nothing is answered by.
     DropMembers,
+    DropAddresses,
     /// Nothing is here that the new configuration does not name.
     Down,
     /// These addresses are being added; then, maybe, members are started.
@@ -68,8 +69,8 @@ impl Cluster {
         let Some(alter) = self.rollout.alters.get(&id) else {
             let Some(to) = to.filter(|to| self.ready(id, to).is_ok() && !self.being_noted(id)) else { return };
             let same = to.members == self.config.group(id).members;
-            let step = if same { AlterStep::DropAddresses } else { AlterStep::Guards };
-            self.rollout.alters.insert(id, Alter { to, step, op: None, failed: None, stuck: None });
+            let step = if same { AlterStep::DropMembers } else { AlterStep::Guards };
+            self.rollout.alters.insert(id, Alter { to, step, op: None, failed: None, held_up: None });
             return self.alter_step(id);
         };
         // Who slept listens first.
@@ -82,11 +83,9 @@ impl Cluster {
         if !after && !self.being_noted(id) && (other || self.disputed(id, &alter.to)) {
             return self.turn_back(id);
         }
-        if let Some(reason) = self.stuck(id) {
-            self.report(Change::GroupNotChanged { group: id, reason });
-            return self.turn_back(id);
+        if !after && !self.being_noted(id) && self.is_held_up(id) {
+            return;
         }
-        // What cannot be started is mended by another edit.
         let Some(alter) = self.rollout.alters.get(&id) else { return };
         if after && alter.failed.is_some() && to.is_some_and(|to| self.ready(id, &to).is_ok()) {
             self.rollout.alters.remove(&id);
@@ -97,16 +96,41 @@ impl Cluster {
         }
     }
 
-    /// Maintenance, or a node that is lost, may hold a change up in the middle: the group is not left without the old and the new.
-    fn stuck(&mut self, id: GroupId) -> Option<String> {
-        let alter = self.rollout.alters.get(&id).filter(|alter| alter.step == AlterStep::Down)?;
-        let held_up = if self.being_noted(id) { None } else { self.ready(id, &alter.to).err() };
-        let since = held_up.is_some().then(|| alter.stuck.unwrap_or(self.now));
-        self.rollout.alters.get_mut(&id)?.stuck = since;
-        let until = since? + ALTER_AGAIN;
-        self.timers.arm(Timer::AlterAgain(id), until);
-        let reason = held_up.filter(|_| self.now >= until)?;
-        Some(format!("{reason}; what it has given up for that comes back meanwhile"))
+    /// Maintenance, or a node that is lost, may hold a change up in the middle. Nothing more goes then, and after a while what went
+    /// comes back: the group is not left without the old and the new.
+    fn is_held_up(&mut self, id: GroupId) -> bool {
+        let now = self.now;
+        let Some(alter) = self.rollout.alters.get(&id) else { return false };
+        let reason = self.ready(id, &alter.to).err();
+        let since = reason.is_some().then(|| alter.held_up.unwrap_or(now));
+        let (had, begun) = (alter.held_up, alter.step != AlterStep::Guards);
+        match (reason, since.map(|since| since + ALTER_AGAIN)) {
+            (Some(reason), Some(until)) if now >= until || !begun => {
+                if begun {
+                    let reason = format!("{reason}; what it has given up for that comes back meanwhile");
+                    self.report(Change::GroupNotChanged { group: id, reason });
+                }
+                self.turn_back(id);
+                return true;
+            }
+            (_, Some(until)) => self.timers.arm(Timer::AlterAgain(id), until),
+            // It goes on at once.
+            (_, None) if had.is_some() => self.timers.disarm(Timer::AlterAgain(id)),
+            (_, None) => {}
+        }
+        if let Some(alter) = self.rollout.alters.get_mut(&id) {
+            alter.held_up = since;
+        }
+        since.is_some()
+    }
+
+    /// Addresses of it may be gone, and a node that is not heard may have taken the group since: what went is not put back unasked.
+    fn must_ask_first(&self, id: GroupId, alter: &Alter) -> bool {
+        let runs = self.config.group(id);
+        let unheard = |node: &NodeId| self.view.peer(*node).is_some_and(|peer| !peer.state.heard());
+        let tried = alter.step == AlterStep::DropAddresses && alter.failed.is_some();
+        let gone = tried || alter.step == AlterStep::Down;
+        gone && !going_addresses(runs, &alter.to).is_empty() && runs.nodes.iter().any(unheard)
     }
 
     fn turn_back(&mut self, id: GroupId) {
@@ -114,6 +138,11 @@ impl Cluster {
         let Some(alter) = self.rollout.alters.remove(&id).filter(|alter| alter.step != AlterStep::Guards) else {
             return;
         };
+        if self.must_ask_first(id, &alter) {
+            let reason =
+                "it has given up an address, and a node that is not heard may have taken it since: it starts anew";
+            return self.stop(id, Stop::plain(reason.into()));
+        }
         let config = self.config.clone();
         self.build_up(id, &alter.to, config.group(id));
     }
@@ -129,19 +158,19 @@ impl Cluster {
                     let op = self.alter_op(id, OP_TIMEOUT);
                     return self.out.push(Action::CheckGuards { op, to });
                 }
-                AlterStep::DropAddresses => {
-                    let indexes = going_addresses(&old, &to);
-                    if !indexes.is_empty() {
-                        let op = self.alter_op(id, OP_TIMEOUT);
-                        return self.out.push(Action::DropAddresses { op, group: id, indexes });
-                    }
-                    AlterStep::DropMembers
-                }
                 AlterStep::DropMembers => {
                     let units = missing_in(&old.members, &to.members);
                     if !units.is_empty() {
                         let op = self.alter_op(id, old.timeout_stop + MEMBER_MARGIN);
                         return self.out.push(Action::DropMembers { op, group: id, units });
+                    }
+                    AlterStep::DropAddresses
+                }
+                AlterStep::DropAddresses => {
+                    let indexes = going_addresses(&old, &to);
+                    if !indexes.is_empty() {
+                        let op = self.alter_op(id, OP_TIMEOUT);
+                        return self.out.push(Action::DropAddresses { op, group: id, indexes });
                     }
                     AlterStep::Down
                 }
@@ -184,7 +213,7 @@ impl Cluster {
         self.rollout.alters.remove(&id);
         if start || !added.is_empty() {
             let step = AlterStep::Add { addresses: added.clone(), start };
-            self.rollout.alters.insert(id, Alter { to: after.clone(), step, op: None, failed: None, stuck: None });
+            self.rollout.alters.insert(id, Alter { to: after.clone(), step, op: None, failed: None, held_up: None });
         }
         added.iter().for_each(|index| self.repair(id, *index, Loss::Removed));
     }
@@ -227,9 +256,9 @@ impl Cluster {
             Outcome::Done | Outcome::Inspected(_) => {
                 alter.failed = None;
                 let next = match alter.step {
-                    AlterStep::Guards => AlterStep::DropAddresses,
-                    AlterStep::DropAddresses => AlterStep::DropMembers,
-                    AlterStep::DropMembers => AlterStep::Down,
+                    AlterStep::Guards => AlterStep::DropMembers,
+                    AlterStep::DropMembers => AlterStep::DropAddresses,
+                    AlterStep::DropAddresses => AlterStep::Down,
                     AlterStep::StartMembers => {
                         self.rollout.alters.remove(&id);
                         return true;

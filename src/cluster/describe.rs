@@ -2,7 +2,7 @@
 //! It must not change anything.
 
 use super::grant::{Grant, Order, Record};
-use super::group::Phase;
+use super::group::{Phase, StartStep};
 use super::placement::Fitness;
 use super::status::{GroupStatus, LinkPeerStatus, LinkSeen, LinkStatus, NodeStatus, SCHEMA, Status};
 use super::takeover::{Gate, Proof};
@@ -273,6 +273,11 @@ impl Cluster {
         let me = &self.config.node(self.config.me).name;
         if let Some(reason) = &group.blocked {
             return format!("blocked: {reason}");
+        }
+        if let Phase::Starting { grant, step: StartStep::Hold, .. } = group.phase
+            && let Some(reason) = self.not_shown(id, &grant).filter(|_| group.announced_first)
+        {
+            return format!("{me} is starting it, and waits: {reason}");
         }
         if let Some(owner) = self.owner(id) {
             let owner = &self.config.node(owner).name;

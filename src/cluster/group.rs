@@ -280,6 +280,10 @@ impl Cluster {
             StartStep::Addresses => StartStep::Members,
             StartStep::Members => return self.running(id, grant, since),
         };
+        if step == StartStep::Hold {
+            // From here on others can meet it on the network.
+            self.group_mut(id).started = self.now;
+        }
         let timeout = if next == StartStep::Members { config.timeout_start + MEMBER_MARGIN } else { OP_TIMEOUT };
         let op = self.op(timeout);
         self.out.push(match next {

@@ -6,7 +6,7 @@ use super::group::Phase;
 use super::told::PeerGroup;
 use super::view::PeerState;
 use super::{Cluster, Record};
-use crate::config::model::{GroupConfig, GroupId, NodeId};
+use crate::config::model::{GroupConfig, GroupId, NodeId, VirtualAddress};
 use crate::wire::Role;
 
 /// Whether two groups have an address or a member in common; and which.
@@ -103,8 +103,8 @@ impl Cluster {
         Some(&self.config.node(node).name)
     }
 
-    /// What goes is given up first by who has it, so that nobody believes it free too early. While somebody who may own the group is
-    /// not heard, its addresses are what he, or this node, can be asked by.
+    /// Who has a group changes it first: what goes is given up before anybody else believes it free, and who cannot carry the change
+    /// out is not left behind. While somebody who may own the group is not heard, its addresses are what he, or this node, can be asked by.
     pub(super) fn still_there(&self, id: GroupId, to: &GroupConfig) -> Result<(), String> {
         let runs = self.config.group(id);
         let here = matches!(self.group(id).phase, Phase::Running { .. });
@@ -112,7 +112,7 @@ impl Cluster {
         let unknown = matches!(self.group(id).phase, Phase::Unknown { .. });
         let later = |node: NodeId, says: &PeerGroup| unknown && says.role == Role::Unknown && node > self.config.me;
         let behind = |node: NodeId, says: PeerGroup| says.config != to.digest && !later(node, &says);
-        if let Some(node) = self.has_it(id, behind).filter(|_| !here && gains(to, runs)) {
+        if let Some(node) = self.has_it(id, behind).filter(|_| !here) {
             return Err(format!("waits for {node}, which has it, to change first"));
         }
         // It may be up, unheard, by the files of then: no other group gets anything of it meanwhile.
@@ -126,7 +126,9 @@ impl Cluster {
         let unheard = |node: &&NodeId| self.view.peer(**node).is_some_and(|peer| unheard(peer.state));
         let Some(silent) = runs.nodes.iter().find(unheard) else { return Ok(()) };
         let silent = &self.config.node(*silent).name;
-        let stays = |index: usize| runs.addresses.get(index).is_some_and(|address| to.addresses.contains(address));
+        // By another prefix or interface it can be asked for as well.
+        let has = |address: &VirtualAddress| to.addresses.iter().any(|it| it.address == address.address);
+        let stays = |index: usize| runs.addresses.get(index).is_some_and(has);
         // One that is no more among its Nodes= would be asked no more.
         let goes = gains(to, runs) || runs.nodes.iter().filter(unheard).any(|node| !to.nodes.contains(node));
         let answers = self.group(id).probing.answered().filter(|_| self.answered_lately(id));

@@ -328,3 +328,20 @@ fn a_host_that_claims_what_is_here_is_told_of_once_in_a_while() {
     assert!(!shown(&bench), "it has kept silent for a minute");
     assert!(reports(&bench.round(70_010, vec![claim()]), told));
 }
+
+#[test]
+fn who_slept_or_is_beaten_puts_nothing_back() {
+    let mut bench = Bench::owner(config(ALPHA));
+    let puts_back = |bench: &mut Bench| {
+        bench.heart.repair(GROUP, 0, Loss::Removed);
+        bench.heart.out.drain(..).any(|action| matches!(action, Action::RepairAddress { .. }))
+    };
+    bench.heart.asleep = true;
+    assert!(!puts_back(&mut bench));
+    bench.heart.asleep = false;
+    let mine = bench.heart.record(GROUP);
+    bench.heart.groups[0].record = Some(owned(BETA, 9));
+    assert!(!puts_back(&mut bench));
+    bench.heart.groups[0].record = mine;
+    assert!(puts_back(&mut bench));
+}

@@ -16,13 +16,15 @@ const ANSWER_LATE: Duration = Duration::from_secs(12);
 impl Cluster {
     /// Why a group does not run by the files yet; nothing if it does.
     fn waits(&self, id: GroupId) -> Option<String> {
-        let to = self.pending(id)?;
+        // Also of one that has changed, but for what could not be started or added yet.
         if let Some(trouble) = self.alter_trouble(id) {
             return Some(format!("cannot be changed yet: {trouble}"));
         }
-        Some(match self.ready(id, &to) {
-            Err(reason) => reason,
-            Ok(()) => "is being taken over".into(),
+        let to = self.pending(id)?;
+        Some(match (self.ready(id, &to), self.note_trouble(id)) {
+            (Err(reason), _) => reason,
+            (Ok(()), Some(reason)) => format!("cannot be written down yet: {reason}"),
+            (Ok(()), None) => "is being taken over".into(),
         })
     }
 

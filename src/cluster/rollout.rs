@@ -26,7 +26,7 @@ const PLACES_MAX: usize = 4096;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Rollout {
-    /// What the files say, by name. Nothing: they have mistakes, and what they meant is not known.
+    /// What the files said when they were last sound, by name. Nothing: they were not read yet.
     files: Option<BTreeMap<String, GroupConfig>>,
     /// Where that differs from what runs: at rest nothing.
     pending: BTreeMap<GroupId, GroupConfig>,
@@ -47,7 +47,8 @@ struct Noting {
     config: Arc<Config>,
     groups: Vec<GroupId>,
     op: Option<OpId>,
-    failed: bool,
+    /// Why that failed, the last time.
+    failed: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -247,6 +248,11 @@ impl Cluster {
         self.rollout.noting.as_ref().is_some_and(|noting| noting.groups.contains(&id))
     }
 
+    /// Why that cannot be written down.
+    pub(super) fn note_trouble(&self, id: GroupId) -> Option<String> {
+        self.rollout.noting.as_ref().filter(|noting| noting.groups.contains(&id))?.failed.clone()
+    }
+
     pub(super) fn is_noting(&self) -> bool {
         self.rollout.noting.is_some()
     }
@@ -281,7 +287,7 @@ impl Cluster {
             }
             let groups = changed.iter().map(|(id, _)| *id).collect();
             let config = Arc::new(self.with(changed));
-            self.rollout.noting = Some(Noting { config, groups, op: None, failed: false });
+            self.rollout.noting = Some(Noting { config, groups, op: None, failed: None });
         }
         let waiting = |noting: &&Noting| noting.op.is_none();
         let Some(config) = self.rollout.noting.as_ref().filter(waiting).map(|noting| noting.config.clone()) else {
@@ -321,7 +327,7 @@ impl Cluster {
         };
         // It may be there all the same: nothing else is written, and nothing done, before this is known.
         noting.op = None;
-        let (known, first) = (std::mem::replace(&mut noting.failed, true), noting.groups[0]);
+        let (known, first) = (noting.failed.replace(reason.clone()).is_some(), noting.groups[0]);
         self.timers.arm(Timer::NoteAgain, self.now + NOTE_AGAIN);
         if !known {
             self.report(Change::GroupNotChanged { group: first, reason });

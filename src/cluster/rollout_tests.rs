@@ -192,8 +192,8 @@ fn what_is_gone_goes_before_the_note_and_what_is_new_comes_after_it() {
     assert!(!nodes.stopped());
     let places = [
         nodes.place(A, |action| matches!(action, Action::CheckGuards { .. })),
-        nodes.place(A, |action| matches!(action, Action::DropAddresses { indexes, .. } if indexes == &[1])),
         nodes.place(A, |action| matches!(action, Action::DropMembers { units, .. } if units == &["a.service"])),
+        nodes.place(A, |action| matches!(action, Action::DropAddresses { indexes, .. } if indexes == &[1])),
         nodes.place(A, |action| matches!(action, Action::Note { .. })),
         nodes.place(A, |action| matches!(action, Action::Configure(_))),
         nodes.place(A, |action| matches!(action, Action::RepairAddress { index: 0, .. })),
@@ -334,13 +334,19 @@ fn nothing_is_done_by_a_configuration_that_cannot_be_written_down() {
     nodes.run(3000);
     assert_eq!((nodes.runs(A), nodes.runs(B)), (old.clone(), old));
     assert!(!nodes.by(A).iter().any(|action| matches!(action, Action::RepairAddress { .. })));
+    assert!(nodes.place(B, |action| matches!(action, Action::Note { .. })).is_none(), "the owner goes first");
     // What may be written down is neither started as it was before.
-    nodes.dead[A] = true;
-    nodes.run(2000);
-    assert_eq!(nodes.role(B), Role::Idle, "what is here may be another group by the time it is up");
+    let mut nodes = Nodes::off(&version(1, &[77], &[]));
+    nodes.ends = |action| matches!(action, Action::Note { .. }).then(|| Outcome::Failed("no room".into()));
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77, 78], &[])]);
+    }
+    nodes.run(3000);
+    let roles = (nodes.role(A), nodes.role(B));
+    assert_eq!(roles, (Role::Idle, Role::Idle), "what is here may be another group by the time it is up");
     nodes.ends = |_| None;
     nodes.run(3000);
-    assert_eq!((nodes.role(B), nodes.runs(B).digest), (Role::Running, 2));
+    assert_eq!((nodes.role(A), nodes.runs(A).digest, nodes.runs(B).digest), (Role::Running, 2, 2));
 }
 
 #[test]

@@ -230,7 +230,10 @@ impl Cluster {
         let holder = self.group(id).record.map(|record| record.grant.node);
         let runs = |holder: &NodeId| match *holder == self.config.me {
             true => matches!(self.group(id).phase, Phase::Running { .. }),
-            false => self.view.mentions(*holder, id).is_some_and(|says| says.role == Role::Running),
+            false => {
+                let heard = self.view.peer(*holder).is_some_and(|peer| peer.state.heard());
+                heard && self.view.mentions(*holder, id).is_some_and(|says| says.role == Role::Running)
+            }
         };
         // While it runs nothing starts: a word that is missing matters to nobody, and there may be hundreds of groups.
         let rests = holder.as_ref().is_some_and(runs);

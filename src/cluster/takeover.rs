@@ -245,11 +245,16 @@ impl Cluster {
     /// it hears has anything of it. Of two grants the higher one is shown by all. One that does not hear this node starts the group,
     /// if at all, by silence.
     pub(super) fn known_to_all(&self, id: GroupId, grant: &Grant) -> bool {
+        !self.group(id).announced_first || self.not_shown(id, grant).is_none()
+    }
+
+    /// What a start that has its grant waits for before it puts anything up.
+    pub(super) fn not_shown(&self, id: GroupId, grant: &Grant) -> Option<String> {
         let nodes = &self.config.group(id).nodes;
-        let asked = self.view.peers.iter().filter(|(_, peer)| {
+        let mut asked = self.view.peers.iter().filter(|(_, peer)| {
             let deaf_for = peer.deaf_for(self.read_at).min(self.read_at.since(peer.heard_since));
             let hears = deaf_for < self.config.timing.deadtime * DEAF;
-            peer.state.heard() && hears && peer.groups.contains_key(&id)
+            peer.state.heard() && hears && (peer.groups.contains_key(&id) || !peer.told_all())
         });
         let knows = |node: &NodeId| {
             self.view.says(*node, id).is_some_and(|says| {
@@ -257,8 +262,9 @@ impl Cluster {
                 says.role == Role::Idle && (shown || !nodes.contains(node))
             })
         };
-        let shown = || asked.into_iter().all(|(node, _)| knows(node)) && self.held_elsewhere(id).is_none();
-        !self.group(id).announced_first || shown()
+        let name = |node: &NodeId| &self.config.node(*node).name;
+        let shows = |node| format!("{} does not show yet that it knows of that and has nothing of it", name(node));
+        asked.find(|(node, _)| !knows(node)).map(|(node, _)| shows(node)).or_else(|| self.held_elsewhere(id))
     }
 
     /// What neighbours answered to the probe. An answer may wait that came since this round began to read: its beginning counts.

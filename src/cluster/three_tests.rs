@@ -7,6 +7,7 @@ use crate::config::model::{GroupConfig, NodeConfig, NodeTag};
 use crate::wire::{Echo, Role};
 
 mod parts;
+mod shown;
 
 const GAMMA: NodeId = NodeId(2);
 
@@ -288,6 +289,27 @@ fn nothing_is_put_up_while_somebody_has_something_of_it_or_hears_somebody_who_ha
         let says = gamma(&mut bench, Role::Idle, record, 1000);
         assert!(puts_up(&bench.round(2100, vec![says])));
     }
+}
+
+#[test]
+fn who_puts_it_up_late_meets_others_on_the_network_as_well() {
+    let config = Config { groups: vec![GroupConfig { nodes: vec![ALPHA, BETA, GAMMA], ..group() }], ..three() };
+    let mut bench = Bench::with(config, &[], None);
+    beta_runs(&mut bench, 1000);
+    let gammas = |bench: &mut Bench, role: Role, at: u64| {
+        let record = if at > 1500 { bench.heart.record(GROUP) } else { Some(owned(BETA, 1)) };
+        let says = gamma(bench, role, record, 1000);
+        bench.round(at, vec![says])
+    };
+    let puts_up = |actions: &[Action]| position(actions, |it| matches!(it, Action::AddAddresses { .. })).is_some();
+    let first: Vec<Action> = (1100..=1500).step_by(100).flat_map(|at| gammas(&mut bench, Role::Idle, at)).collect();
+    assert!(starts(&first) && !puts_up(&first));
+    // Gamma ends what it had, for longer than a deadtime.
+    (1600..=2000).step_by(100).for_each(|at| assert!(!puts_up(&gammas(&mut bench, Role::Stopping, at))));
+    assert!(bench.heart.status().groups[0].reasons.iter().any(|it| it.contains("waits: gamma does not show yet")));
+    assert!(puts_up(&gammas(&mut bench, Role::Idle, 2100)));
+    let asks = |action: &Action| matches!(action, Action::Probe { .. });
+    assert!(position(&gammas(&mut bench, Role::Idle, 2250), asks).is_some());
 }
 
 #[test]

@@ -101,11 +101,8 @@ impl Cluster {
     }
 
     pub(super) fn address_lost(&mut self, id: GroupId, index: usize, loss: Loss) {
-        // Putting it back announces it: not before a node that slept has listened, nor where it is beaten.
-        let beaten = self.group(id).claim().is_some_and(|grant| self.beaten(id, &grant));
         let known = index < self.config.group(id).addresses.len();
-        let wanted = known && !self.maintenance.on && !self.is_going(id, index);
-        if self.has_its_addresses(id) && !self.asleep && !beaten && wanted {
+        if self.has_its_addresses(id) && known && !self.maintenance.on {
             self.repair(id, index, loss);
         }
     }
@@ -117,8 +114,10 @@ impl Cluster {
 
     pub(super) fn repair(&mut self, id: GroupId, index: usize, loss: Loss) {
         let under_way = self.group(id).repairs.values().any(|(other, _)| *other == index);
-        // What is being removed is missed by whoever looks, and nobody puts it back.
-        if under_way || self.is_going(id, index) {
+        // What is being removed is missed by whoever looks, and nobody puts it back. Nor does who slept, before it has listened, or is
+        // beaten; the next look at the host's addresses finds what is missing then.
+        let beaten = self.group(id).claim().is_some_and(|grant| self.beaten(id, &grant));
+        if under_way || self.asleep || beaten || self.is_going(id, index) {
             return;
         }
         let op = self.op(OP_TIMEOUT);

@@ -377,7 +377,7 @@ impl Peer {
                     }
                     return Heard::News(node);
                 }
-                let near = sequence + LINK_WINDOW > current.sequence;
+                let near = sequence.saturating_add(LINK_WINDOW) > current.sequence;
                 if near { Heard::Duplicate } else { Heard::Replay }
             }
             other => {

@@ -4,7 +4,7 @@
 //!  0                   1                   2                   3
 //!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //! +---------------+---------------+---------------+---------------+
-//! |      'H'      |      'F'      |  version = 2  | kind = 1 beat |
+//! |      'H'      |      'F'      |  version = 3  | kind = 1 beat |
 //! +---------------+---------------+---------------+---------------+
 //! |                    cluster tag (8 bytes)                      |
 //! +-------------------------------+-------------------------------+
@@ -41,7 +41,7 @@ use crate::wire::seal::SEAL_LEN;
 pub const MAX_LEN: usize = 1200;
 
 const MAGIC: [u8; 2] = *b"HF";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const KIND_BEAT: u8 = 1;
 
 const NODE_JOINED: u8 = 1;
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn a_heartbeat_of_two_nodes_stays_small() {
         assert_eq!(encode(&message(0, false)).len() + SEAL_LEN, 104);
-        assert_eq!(encode(&message(1, false)).len() + SEAL_LEN, 129);
+        assert_eq!(encode(&message(1, false)).len() + SEAL_LEN, 133);
     }
 
     #[test]

@@ -65,33 +65,110 @@ fn what_is_being_removed_is_not_put_back_when_maintenance_ends() {
     assert_eq!(nodes.place(A, |action| matches!(action, Action::RepairAddress { .. })), None);
 }
 
-#[test]
-fn what_was_given_up_comes_back_where_the_change_is_held_up() {
-    let mut nodes = Nodes::new(&version(1, &[77, 78], &["m.service"]));
-    let back = |action: &Action| matches!(action, Action::RepairAddress { index: 1, .. });
-    let removes = |action: &Action| matches!(action, Action::DropAddresses { .. });
-    nodes.ends =
-        |action| matches!(action, Action::DropMembers { .. }).then(|| Outcome::Unknown("still running".into()));
+fn removes(action: &Action) -> bool {
+    matches!(action, Action::DropAddresses { .. })
+}
+
+fn starts_members(action: &Action) -> bool {
+    matches!(action, Action::StartMembers { .. })
+}
+
+/// Both read them; these steps of the owner do not come to an end.
+fn begun(old: &GroupConfig, new: &GroupConfig, ends: fn(&Action) -> Option<Outcome>) -> Nodes {
+    let mut nodes = Nodes::new(old);
+    nodes.ends = ends;
     for node in [A, B] {
-        nodes.files(node, &[version(2, &[77], &[])]);
+        nodes.files(node, std::slice::from_ref(new));
     }
     nodes.run(1000);
-    assert!(nodes.place(A, removes).is_some());
+    assert!(nodes.place(A, |action| matches!(action, Action::DropMembers { .. })).is_some());
+    nodes
+}
+
+fn cannot_remove(action: &Action) -> Option<Outcome> {
+    removes(action).then(|| Outcome::Unknown("no answer".into()))
+}
+
+#[test]
+fn what_was_given_up_comes_back_where_the_change_is_held_up() {
+    let (old, new) = (version(1, &[77, 78], &["m.service"]), version(2, &[77], &[]));
+    let mut nodes = begun(&old, &new, cannot_remove);
     maintain(&mut nodes, true);
-    nodes.ends = |_| None;
-    nodes.run(4000);
-    assert_eq!(nodes.place(A, back), None, "the member has just gone: it may be over in a moment");
+    nodes.run(1500);
+    assert_eq!(nodes.place(A, starts_members), None, "it may be over in a moment");
     nodes.run(3000);
-    assert!(nodes.place(A, back).is_some());
-    assert!(nodes.place(A, |action| matches!(action, Action::StartMembers { .. })).is_some());
+    assert!(nodes.place(A, starts_members).is_some());
+    assert!(nodes.place(A, |action| matches!(action, Action::RepairAddress { index: 1, .. })).is_some());
     let told = |action: &Action| match action {
         Action::Report(Change::GroupNotChanged { reason, .. }) => reason.contains("maintenance is on"),
         _ => false,
     };
     assert!(nodes.place(A, told).is_some());
     nodes.did.clear();
+    nodes.ends = |_| None;
     maintain(&mut nodes, false);
     nodes.run(2000);
-    assert!(nodes.place(A, removes).is_some());
+    assert!(nodes.place(A, removes).is_some() && !nodes.stopped());
     assert_eq!((nodes.runs(A).digest, nodes.runs(B).digest), (2, 2));
+}
+
+#[test]
+fn a_node_that_is_lost_meanwhile_can_go_on_asking_for_the_address() {
+    let (old, new) = (version(1, &[77], &["m.service"]), version(2, &[78], &[]));
+    let slow = |action: &Action| {
+        matches!(action, Action::DropMembers { .. }).then(|| Outcome::Unknown("still running".into()))
+    };
+    let mut nodes = begun(&old, &new, slow);
+    nodes.dead[B] = true;
+    nodes.run(1000);
+    nodes.ends = |_| None;
+    nodes.run(6000);
+    assert_eq!(nodes.place(A, removes), None);
+    assert!(nodes.place(A, starts_members).is_some() && !nodes.stopped());
+    assert_eq!((nodes.runs(A).digest, nodes.role(A)), (1, Role::Running));
+}
+
+#[test]
+fn what_went_is_not_put_back_unasked_where_a_node_is_not_heard() {
+    let (old, new) = (version(1, &[77], &["m.service"]), version(2, &[78], &[]));
+    let mut nodes = begun(&old, &new, cannot_remove);
+    let probed = |action: &Action| matches!(action, Action::Probe { .. });
+    nodes.dead[B] = true;
+    // Beta might have taken it, and answers.
+    for _ in 0..100 {
+        nodes.run(50);
+        nodes.hearts[A].fold(Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] });
+    }
+    assert!(nodes.stopped() && nodes.place(A, probed).is_some());
+    assert_eq!(nodes.place(A, |action| matches!(action, Action::RepairAddress { index: 0, .. })), None);
+    assert_eq!(nodes.role(A), Role::Idle);
+}
+
+#[test]
+fn the_only_address_may_get_another_prefix_while_a_node_is_not_heard() {
+    let old = version(1, &[77], &[]);
+    let mut nodes = Nodes::new(&old);
+    nodes.dead[B] = true;
+    nodes.run(1000);
+    let mut new = version(2, &[77], &[]);
+    new.addresses[0].prefix = 25;
+    nodes.files(A, &[new]);
+    nodes.run(2000);
+    assert_eq!((nodes.runs(A).digest, nodes.role(A)), (2, Role::Running), "it can be asked for as before");
+}
+
+#[test]
+fn what_could_not_be_started_or_written_down_is_said() {
+    let mut nodes = Nodes::new(&version(1, &[77], &[]));
+    let attention = |nodes: &Nodes| nodes.hearts[A].status().attention.join("; ");
+    nodes.ends = |action| matches!(action, Action::Note { .. }).then(|| Outcome::Failed("no room".into()));
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77], &["m.service"])]);
+    }
+    nodes.run(1500);
+    assert!(attention(&nodes).contains("cannot be written down yet: no room"), "{}", attention(&nodes));
+    nodes.ends = |action| starts_members(action).then(|| Outcome::Refused("not now".into()));
+    nodes.run(3000);
+    assert_eq!(nodes.runs(A).digest, 2);
+    assert!(attention(&nodes).contains("cannot be changed yet: not now"), "{}", attention(&nodes));
 }

@@ -219,3 +219,24 @@ fn nothing_goes_while_a_node_that_is_not_heard_answers() {
         assert_eq!((nodes.role(B), nodes.runs(B).digest), (Role::Idle, 1));
     }
 }
+
+#[test]
+fn two_owners_that_could_not_add_what_their_files_name_do_not_wait_for_each_other() {
+    let (web, db) = (version(1, &[77], &[]), prefers_beta(other(5, &[79], &[])));
+    let mut nodes = each_has_one(&web, &db);
+    nodes.ends =
+        |action| matches!(action, Action::CheckGuards { .. }).then(|| Outcome::Refused("not installed".into()));
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77], &["a@x.service"]), prefers_beta(other(6, &[79], &["b@x.service"]))]);
+    }
+    nodes.run(4000);
+    let digests = |nodes: &Nodes, node: usize| [GROUP, OTHER].map(|id| nodes.hearts[node].config.group(id).digest);
+    assert_eq!((digests(&nodes, A), digests(&nodes, B)), ([1, 5], [1, 5]), "who has it changes it first");
+    nodes.ends = |_| None;
+    for node in [B, A] {
+        nodes.files(node, &[version(3, &[77], &["a.service"]), prefers_beta(other(7, &[79], &["b.service"]))]);
+        nodes.run(4000);
+    }
+    assert_eq!((digests(&nodes, A), digests(&nodes, B)), ([3, 7], [3, 7]));
+    assert!(!nodes.stopped());
+}
