@@ -34,7 +34,7 @@ impl Cluster {
                 let (node, other) = (&self.config.node(*node).name, &self.config.group(other).name);
                 return Some(format!(
                     "{node} runs {other}, and goes by other files for both groups: what moved between them may be up twice; \
-                     make the files equal and run `systemctl reload hafailover` on every node"
+                     make the files equal and run `systemctl reload hafailover` on every node, and end maintenance"
                 ));
             }
         }
@@ -47,12 +47,16 @@ impl Cluster {
         says.role.claims() && grant.is_some_and(|grant| !self.beaten(id, &grant))
     }
 
-    /// What a peer says of a group that consists of something else there, and no agreement is in sight.
+    /// What a peer says of a group that consists of something else there, and will not soon be the same.
     fn other_parts(&self, node: NodeId, id: GroupId) -> Option<PeerGroup> {
-        let says = self.view.mentions(node, id).unwrap_or(PeerGroup::UNMENTIONED);
+        let says = |node| self.view.mentions(node, id).unwrap_or(PeerGroup::UNMENTIONED);
+        let theirs = says(node);
         let runs = self.config.group(id).digest;
+        let differs = theirs.config != runs && theirs.parts != self.group(id).parts;
         let becomes = self.pending_digest(id).unwrap_or(runs);
-        let differs = says.config != runs && says.parts != self.group(id).parts;
-        (differs && says.pending.unwrap_or(says.config) != becomes).then_some(says)
+        let agrees = |says: PeerGroup| says.pending.unwrap_or(says.config) == becomes;
+        let mut heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard());
+        let in_sight = !self.maintenance.on && agrees(theirs) && heard.all(|(node, _)| agrees(says(*node)));
+        (differs && !in_sight).then_some(theirs)
     }
 }

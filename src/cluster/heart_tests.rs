@@ -287,6 +287,31 @@ fn what_this_node_released_itself_it_takes_again_only_where_nobody_answers() {
 }
 
 #[test]
+fn a_release_that_may_be_as_old_as_the_silence_before_it_is_not_believed_against_the_network() {
+    for answered in [false, true] {
+        let mut bench = Bench::new(BETA, &[], Some(owned(ALPHA, 2)));
+        for at in (100..=500).step_by(100) {
+            let says = bench.says(Role::Running, Some(owned(ALPHA, 2)));
+            bench.round(at, vec![says]);
+        }
+        let mut all = Vec::new();
+        for at in (600..=1500).step_by(50) {
+            let answer = Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] };
+            all.extend(bench.round(at, if answered || at < 1000 { vec![answer] } else { vec![] }));
+        }
+        assert_eq!(starts(&all), !answered);
+        if answered {
+            // It was on its way for long: meanwhile alpha may have taken back what it had given.
+            let given = Record { released: true, heir: Some(BETA), ..owned(ALPHA, 2) };
+            for at in [1510, 1600, 1700] {
+                let says = bench.says(Role::Idle, Some(given));
+                assert!(!starts(&bench.round(at, vec![says])), "at {at}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_a_node_was_late_by_does_not_shorten_its_joining() {
     let identity = Identity { incarnation: MINE, boot: BOOT };
     let mut heart = Cluster::new(Arc::new(config(ALPHA)), identity, &Saved::default(), &[], Time(0));

@@ -85,16 +85,22 @@ impl Cluster {
         }
         // What a peer released in this node's favour needs no further question; what this node released itself does, where
         // somebody answered since: he may have taken it meanwhile, and not be heard saying so yet.
-        // Under the first epoch of all the releaser may have asked nobody, for it ran nothing.
-        let given = self
-            .group(id)
-            .record
-            .is_some_and(|record| record.grant.node != self.config.me && record.grant.epoch > Epoch(1));
-        let released = proof == Proof::Release && !unheard && (given || !self.answered_lately(id));
+        let released = proof == Proof::Release && !unheard && (self.trusted_release(id) || !self.answered_lately(id));
         if group.addresses.is_empty() || released {
             return Gate::Start(proof);
         }
         self.network_gate(id, proof)
+    }
+
+    /// By a peer who ran it. Not one that is heard for less than a deadtime: its word may be as old as its silence, and it may have
+    /// taken the group back since.
+    fn trusted_release(&self, id: GroupId) -> bool {
+        let mut given = self.group(id).record.into_iter().map(|record| record.grant);
+        given.any(|grant| {
+            let long = |since| self.read_at.since(since) >= self.config.timing.deadtime;
+            // Under the first epoch of all the releaser may have asked nobody, for it ran nothing.
+            grant.epoch > Epoch(1) && self.view.peer(grant.node).is_some_and(|peer| long(peer.heard_since))
+        })
     }
 
     /// What of this node's own is not ready yet.

@@ -7,14 +7,17 @@ use super::*;
 fn met(web: GroupConfig, db: GroupConfig) -> Nodes {
     let before = prefers_beta(other(5, &[79, 80], &[]));
     let mut nodes = each_has_one(&version(1, &[77], &[]), &before);
-    let heart = &mut nodes.hearts[A];
+    adopted_alone(&mut nodes.hearts[A], &web, &db);
+    nodes.files(A, &[web, db]);
+    nodes.run(2000);
+    nodes
+}
+
+fn adopted_alone(heart: &mut Cluster, web: &GroupConfig, db: &GroupConfig) {
     Arc::make_mut(&mut heart.config).groups = vec![web.clone(), db.clone()];
     for id in [GROUP, OTHER] {
         heart.groups[usize::from(id.0)].parts = parts_digest(heart.config.group(id));
     }
-    nodes.files(A, &[web, db]);
-    nodes.run(2000);
-    nodes
 }
 
 fn roles(nodes: &Nodes) -> (Role, Role) {
@@ -70,4 +73,18 @@ fn nobody_lets_go_where_the_files_agree_already() {
     nodes.run(3000);
     assert!(!nodes.stopped());
     assert_eq!((roles(&nodes), nodes.runs(A).digest), ((Role::Running, Role::Running), 2));
+}
+
+#[test]
+fn files_that_agree_end_nothing_under_maintenance() {
+    let (web, db) = (version(2, &[77, 80], &[]), prefers_beta(other(6, &[79], &[])));
+    let mut nodes = each_has_one(&version(1, &[77], &[]), &prefers_beta(other(5, &[79, 80], &[])));
+    nodes.hearts[A].fold(Event::Command { request: RequestId(1), command: Command::Maintenance { on: true } });
+    nodes.run(500);
+    adopted_alone(&mut nodes.hearts[A], &web, &db);
+    for node in [A, B] {
+        nodes.files(node, &[web.clone(), db.clone()]);
+    }
+    nodes.run(2000);
+    assert_eq!(roles(&nodes), (Role::Running, Role::Idle));
 }
