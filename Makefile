@@ -3,7 +3,7 @@
 # make demo       the story of a takeover, on two booted hosts
 # make quick      format, lints, unit tests: for every commit
 # make check      quick, and every scenario on booted hosts
-# make check-full the same with the long counts, and the fuzzer
+# make check-full the same with the long counts, the mutations and the fuzzer
 # make fuzz       every parser under bytes chosen by coverage, FUZZ_SECONDS= altogether
 # make sim        SEEDS=n worlds of the simulator from FROM=m on, or the story of one: SEED=n
 # make mutations  the heart broken on purpose, and who notices

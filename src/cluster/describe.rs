@@ -315,11 +315,11 @@ impl Cluster {
             }
             if let Some((cluster, groups)) = peer.agrees.filter(|agrees| *agrees != (true, true)) {
                 let what = match (cluster, groups) {
-                    (false, false) => "hafailover.toml and the groups",
-                    (false, true) => "hafailover.toml",
-                    _ => "the groups",
+                    (false, false) => "hafailover.toml and the groups' files differ",
+                    (false, true) => "hafailover.toml differs",
+                    _ => "the groups' files differ",
                 };
-                lines.push(format!("node {name} runs with other configuration: {what} differ"));
+                lines.push(format!("node {name} has other files: {what}"));
             }
             lines.extend(self.one_sided(*node));
         }

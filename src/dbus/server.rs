@@ -209,7 +209,7 @@ impl Manager {
         self.desk.reload().await
     }
 
-    /// Records what the daemon hears and decides, for a replay: `on`, `off`, or `status`, which only asks. Takes manage-node.
+    /// Records what the daemon hears and decides, for a replay: `on`, `off`, or `status`, which only asks. `on` and `off` take manage-node.
     #[zbus(out_args("text"))]
     async fn record(
         &self,

@@ -172,7 +172,7 @@ fn of_node(change: &Change, config: &Config) -> Option<Entry> {
             };
             entry(Warning, 8, node, format!("{what} from ours: compare `hafailoverctl check` here and there"))
         }
-        Change::ConfigAgrees { node } => entry(Notice, 9, node, "has the same configuration as we".into()),
+        Change::ConfigAgrees { node } => entry(Notice, 9, node, "has the same files as we".into()),
         _ => None,
     }
 }
@@ -183,7 +183,8 @@ fn of_this_node(change: &Change, config: &Config) -> Option<Entry> {
     let entry = |level, number, text: &str| Some(Entry::new(level, number, text.to_owned()).node(config, config.me));
     match change {
         Change::Joined { alone: true } => {
-            let text = format!("joined alone: no other node was heard for {} (initdead)", span(config.timing.initdead));
+            let text =
+                format!("joined although not every node was heard for {} (initdead)", span(config.timing.initdead));
             entry(Warning, 20, &text)
         }
         Change::Joined { alone: false } => entry(Notice, 20, "joined: every node was heard"),
