@@ -55,14 +55,15 @@ pub(super) struct Permits {
 }
 
 impl Permits {
-    /// Ends well if the sender of this call may do this. `details` go to polkit, for its rules to look at.
+    /// Ends well if the sender of this call may do this. Of what it was called with polkit gets the details that its rules may
+    /// look at; the journal gets all.
     pub(super) async fn ask(
         &self,
         desk: &Desk,
         connection: &Connection,
         call: &Header<'_>,
         permission: Permission,
-        details: &HashMap<&str, &str>,
+        arguments: &[(&str, &str)],
     ) -> Result<(), Error> {
         // The bus writes the sender into each message; one without was not brought by a bus.
         let Some(sender) = call.sender() else {
@@ -73,16 +74,16 @@ impl Permits {
             return Ok(());
         }
         let waits = self.wait(uid)?;
-        let ask = Ask { permission, uid, details, interactive: interactive(call) };
+        let details = details(arguments);
+        let ask = Ask { permission, uid, details: &details, interactive: interactive(call) };
         let answer = ask.polkit(connection, call, self.asked.fetch_add(1, Ordering::Relaxed)).await;
         drop(waits);
         answer?;
         // A person may have taken minutes, and who asked for this may have given up meanwhile.
         user(connection, sender).await?;
         let what = call.member().map(ToString::to_string).unwrap_or_default();
-        let mut on: Vec<String> = details.iter().map(|(key, value)| format!(" {key}={value}")).collect();
-        on.sort_unstable();
-        desk.note(Level::Notice, format!("user {uid} says {what}{} ({}, {sender})", on.concat(), permission.action()));
+        let what = said(&what, arguments);
+        desk.note(Level::Notice, format!("user {uid} says {what} ({}, {sender})", permission.action()));
         Ok(())
     }
 
@@ -116,6 +117,17 @@ impl Drop for Waits<'_> {
         }
         waiting.retain(|_, count| *count > 0);
     }
+}
+
+/// Which group and node it is about.
+fn details<'a>(arguments: &[(&'a str, &'a str)]) -> HashMap<&'a str, &'a str> {
+    arguments.iter().copied().filter(|(key, _)| matches!(*key, "group" | "node")).collect()
+}
+
+/// A call as people read it: its method, and with what it was called.
+fn said(method: &str, arguments: &[(&str, &str)]) -> String {
+    let arguments: String = arguments.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+    format!("{method}{arguments}")
 }
 
 fn interactive(call: &Header<'_>) -> bool {
@@ -193,6 +205,17 @@ mod tests {
         assert!(permits.wait(1000).is_ok());
         drop(waits);
         assert!(permits.waiting().is_empty());
+    }
+
+    #[test]
+    fn the_journal_tells_each_argument_and_polkit_gets_group_and_node() {
+        let moved = [("group", "web"), ("node", "beta")];
+        assert_eq!(said("Move", &moved), "Move group=web node=beta");
+        assert_eq!(details(&moved), HashMap::from(moved));
+        let stays = [("groups", "all"), ("stay", "true")];
+        assert_eq!(said("Standby", &stays), "Standby groups=all stay=true");
+        assert_eq!(details(&stays), HashMap::new());
+        assert_eq!(said("Online", &[]), "Online");
     }
 
     #[test]

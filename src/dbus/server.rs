@@ -11,7 +11,6 @@ use crate::cluster::status::GroupStatus;
 use crate::cluster::{Command, Which};
 use crate::host::recording::RecordWord;
 use crate::journal::{JournalHandle, Level};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -156,7 +155,8 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
     ) -> Result<String, Error> {
         let command = Command::Standby { which: which(groups)?, stay };
-        self.may(bus, &call, Permission::ManageNode, &[]).await?;
+        let stay = stay.to_string();
+        self.may(bus, &call, Permission::ManageNode, &[("groups", groups), ("stay", &stay)]).await?;
         self.desk.command(command).await
     }
 
@@ -169,7 +169,7 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
     ) -> Result<String, Error> {
         let command = Command::Takeover { which: which(groups)? };
-        self.may(bus, &call, Permission::ManageNode, &[]).await?;
+        self.may(bus, &call, Permission::ManageNode, &[("groups", groups)]).await?;
         self.desk.command(command).await
     }
 
@@ -194,7 +194,7 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
     ) -> Result<String, Error> {
         let command = Command::Maintenance { on };
-        self.may(bus, &call, Permission::ManageNode, &[]).await?;
+        self.may(bus, &call, Permission::ManageNode, &[("on", &on.to_string())]).await?;
         self.desk.command(command).await
     }
 
@@ -217,14 +217,14 @@ impl Manager {
         #[zbus(header)] call: Header<'_>,
         #[zbus(connection)] bus: &Connection,
     ) -> Result<String, Error> {
-        let word = match word {
+        let wanted = match word {
             "on" => RecordWord::On,
             "off" => RecordWord::Off,
             "status" => return self.desk.record(RecordWord::Status).await,
             other => return Err(Error::Refused(format!("record takes on, off or status, not \"{other}\""))),
         };
-        self.may(bus, &call, Permission::ManageNode, &[]).await?;
-        self.desk.record(word).await
+        self.may(bus, &call, Permission::ManageNode, &[("word", word)]).await?;
+        self.desk.record(wanted).await
     }
 
     /// The cluster's name.
@@ -319,10 +319,9 @@ impl Manager {
         bus: &Connection,
         call: &Header<'_>,
         permission: Permission,
-        details: &[(&str, &str)],
+        arguments: &[(&str, &str)],
     ) -> Result<(), Error> {
-        let details: HashMap<&str, &str> = details.iter().copied().collect();
-        self.permits.ask(&self.desk, bus, call, permission, &details).await
+        self.permits.ask(&self.desk, bus, call, permission, arguments).await
     }
 }
 

@@ -224,10 +224,19 @@ fn without_polkit(host: &Host) -> Result {
 }
 
 fn said_in_the_journal(host: &Host) -> Result {
-    let uid = host.run(&["id", "-u", "forgroups"])?;
     let journal = host.journal(&["-o", "cat", "-t", "hafailoverd"])?;
-    let wanted = format!("user {} says Stop group=web ({GROUPS}", uid.trim());
-    ensure!(journal.contains(&wanted), "the journal does not say \"{wanted}\"");
+    let says = [
+        ("forgroups", GROUPS, "Stop group=web"),
+        ("fornode", NODE, "Record word=off"),
+        ("fornode", NODE, "Standby groups=all stay=true"),
+        ("fornode", NODE, "Takeover groups=foreign"),
+        ("fornode", NODE, "SetMaintenance on=false"),
+    ];
+    for (user, action, what) in says {
+        let uid = host.run(&["id", "-u", user])?;
+        let wanted = format!("user {} says {what} ({action}", uid.trim());
+        ensure!(journal.contains(&wanted), "the journal does not say \"{wanted}\"");
+    }
     Ok(())
 }
 
