@@ -152,13 +152,18 @@ impl Edges {
     /// To the host thread, without waiting. Nobody hangs on what is told this way.
     pub fn tell(&self, message: ToHost) {
         if self.host.try_send(message).is_err() {
-            self.journal.note(Level::Warning, "the host thread does not keep up: an answer to an operator was lost");
+            self.journal.note(
+                Level::Warning,
+                "the part of the daemon that speaks to systemd does not keep up: an answer to an operator was lost",
+            );
         }
     }
 
     fn order(&mut self, op: OpId, order: ToHost) -> Option<Event> {
         let refused = !self.tell_config() || self.host.try_send(order).is_err();
-        refused.then(|| finished(op, Outcome::Unknown("the host thread does not keep up".into())))
+        refused.then(|| {
+            finished(op, Outcome::Unknown("the part of the daemon that speaks to systemd does not keep up".into()))
+        })
     }
 
     fn configure(&mut self, config: Arc<Config>) {

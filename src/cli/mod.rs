@@ -117,7 +117,7 @@ enum Command {
         #[arg(value_parser = ["on", "off"])]
         word: String,
     },
-    /// Read the configuration again: keys are taken at once, groups when all nodes agree, the rest with a restart
+    /// Read the configuration again: new keys are in use at once, groups when all nodes agree, the rest with a restart
     Reload,
     /// Record what the daemon hears and decides, for `replay`
     Record {

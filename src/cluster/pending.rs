@@ -24,7 +24,7 @@ impl Cluster {
         Some(match (self.ready(id, &to), self.note_trouble(id)) {
             (Err(reason), _) => reason,
             (Ok(()), Some(reason)) => format!("cannot be written down yet: {reason}"),
-            (Ok(()), None) => "is being taken over".into(),
+            (Ok(()), None) => "they are being put into effect".into(),
         })
     }
 

@@ -109,7 +109,7 @@ pub(super) fn apply(
     if loaded.keys != *keys {
         *keys = loaded.keys.clone();
         beat.send(ToBeat::Keys(loaded.keys));
-        said.push("the keys are taken over".to_owned());
+        said.push("the keys are in use".to_owned());
     }
     let (groups, unknown) = in_terms_of(running, &loaded.config);
     let pending = restart_for(running, &loaded.config, &unknown);
@@ -217,7 +217,7 @@ mod tests {
         let (beat, inbox) = beat_channel().unwrap();
         let (running, mut held) = (config(&["alpha"]), keys("old"));
         let taken = apply(loaded(running.clone(), "new"), &running, &mut held, &beat);
-        assert_eq!(taken, Ok((vec!["the keys are taken over".into()], running.groups.clone())));
+        assert_eq!(taken, Ok((vec!["the keys are in use".into()], running.groups.clone())));
         assert_eq!(held, keys("new"));
         let told: Vec<ToBeat> = inbox.drain().collect();
         assert!(matches!(&told[0], ToBeat::Keys(new) if *new == keys("new")), "{told:?}");

@@ -197,10 +197,12 @@ fn of_this_node(change: &Change, config: &Config) -> Option<Entry> {
             entry(Notice, 22, &text).map(|entry| entry.reason(what))
         }
         Change::ConfigSettled => entry(Notice, 23, "the configuration on disk is the running one again"),
-        Change::HostThreadStuck => {
-            entry(Error, 24, "the host thread does not answer: units cannot be started or stopped")
-        }
-        Change::HostThreadBack => entry(Notice, 25, "the host thread answers again"),
+        Change::HostThreadStuck => entry(
+            Error,
+            24,
+            "the part of the daemon that speaks to systemd does not answer: units cannot be started or stopped",
+        ),
+        Change::HostThreadBack => entry(Notice, 25, "the part of the daemon that speaks to systemd answers again"),
         Change::HostStopping => entry(Notice, 26, "this host is going down: its groups are handed over"),
         Change::Leaving => entry(Notice, 27, "leaving: groups that run here are handed over"),
         _ => None,
@@ -221,7 +223,7 @@ fn of_link(change: &Change, config: &Config) -> Option<Entry> {
         }
         Change::LinkSilent { link, peer, silence } => {
             let text =
-                format!("link {}: dead from {}, silent for {}", link_name(link), node_name(peer), span(*silence));
+                format!("link {}: {} is not heard, silent for {}", link_name(link), node_name(peer), span(*silence));
             Entry::new(Warning, 42, text).link(config, *link).peer(config, *peer)
         }
         Change::LinkHeard { link, peer, silence } => {
@@ -291,7 +293,7 @@ fn of_group(change: &Change, config: &Config) -> Option<Entry> {
             Notice,
             90,
             group,
-            "its files have changed; taken over when all nodes that are heard read the same".into(),
+            "its files have changed; they take effect when all nodes that are heard read the same".into(),
         ),
         Change::GroupConfigured { group } => entry(Notice, 91, group, "runs by its changed files from here on".into()),
         Change::GroupDropped { group } => {
@@ -367,7 +369,7 @@ fn of_trouble(change: &Change, config: &Config) -> Option<Entry> {
             entry(Error, 89, group, text).reason(&format!("{mac} claims {address}"))
         }
         Change::GroupNotChanged { group, reason } => {
-            let text = format!("its changed files cannot be taken over, it goes on as it is: {reason}");
+            let text = format!("its changed files cannot take effect, it goes on as it is: {reason}");
             entry(Error, 93, group, text).reason(reason)
         }
         Change::GuardFault { group, reason } => {

@@ -151,6 +151,18 @@ fn a_restarted_daemon_is_told_from_a_healed_network() {
     assert!(of(false).text.contains("not dead"));
 }
 
+#[test]
+fn the_journal_has_the_words_of_the_status() {
+    let text = |change| render(&change, &config()).text;
+    let silent = Change::LinkSilent { link: LinkId(0), peer: NodeId(1), silence: Duration::from_millis(1204) };
+    assert!(text(silent).ends_with("beta is not heard, silent for 1.204 s"));
+    let stuck = "the part of the daemon that speaks to systemd does not answer";
+    assert!(text(Change::HostThreadStuck).starts_with(stuck));
+    let files = Change::ConfigDiffers { node: NodeId(1), cluster: false, groups: true };
+    assert!(text(files).starts_with("node beta: the groups' files differ"));
+    assert!(text(Change::Joined { alone: true }).contains("not every node was heard"));
+}
+
 /// What `journalctl -x` shows.
 const CATALOG: &str = include_str!("../../packaging/hafailover.catalog");
 

@@ -172,8 +172,10 @@ fn came(event: &Event, config: &Config) -> String {
         Event::HostStopping => "the host is going down".into(),
         Event::Leave => "the daemon was told to stop".into(),
         Event::DaemonDied => "the daemon had died for good".into(),
-        Event::HostThread { answering: true } => "the host thread moves again".into(),
-        Event::HostThread { answering: false } => "the host thread stands still".into(),
+        Event::HostThread { answering: true } => "the part of the daemon that speaks to systemd answers again".into(),
+        Event::HostThread { answering: false } => {
+            "the part of the daemon that speaks to systemd does not answer".into()
+        }
         Event::Pending(what) => format!("the files on disk: {}", what.as_deref().unwrap_or("as what runs")),
         Event::Files { groups, .. } => {
             let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();

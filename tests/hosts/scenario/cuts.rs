@@ -195,7 +195,7 @@ fn warned_and_recovered(
     cut()?;
     for host in deaf {
         let peer = pair.other(host.name()).name();
-        spoke(host, LINK_SILENT, link, peer, &format!("link {link}: dead from {peer}"), begun)?;
+        spoke(host, LINK_SILENT, link, peer, &format!("link {link}: {peer} is not heard"), begun)?;
     }
     std::thread::sleep(pair.settings.deadtime * 2);
     for host in &pair.hosts {
