@@ -35,7 +35,12 @@ pub(super) fn complete(mut program: Command, words: &[String], names: Names<'_>)
             None => position += usize::from(!word.starts_with('-')),
         }
     }
-    let all = if begun.starts_with('-') { options(command) } else { places(command, position, names) };
+    let all = match begun.starts_with('-') {
+        true => options(command),
+        // The daemon refuses any other word than all, and that needs none.
+        false if command.get_name() == "standby" && before.iter().any(|word| word == "--stay") => vec![],
+        false => places(command, position, names),
+    };
     let fitting = all.into_iter().filter(|(word, _)| word.starts_with(begun));
     let lines: Vec<String> = fitting.map(|(word, about)| format!("{word}\t{about}")).collect();
     Spoken::done(lines.join("\n"))
@@ -97,6 +102,8 @@ mod tests {
         assert_eq!(completed("move web alpha "), [""; 0]);
         assert_eq!(completed("stop d"), ["db"]);
         assert_eq!(completed("status --j"), ["--json"]);
+        assert_eq!(completed("standby "), ["all", "local", "foreign", "failback"]);
+        assert_eq!(completed("standby --stay "), [""; 0]);
         assert_eq!(completed("completion "), ["bash", "zsh", "fish"]);
         assert_eq!(completed("check "), [""; 0], "files are the shell's");
         assert_eq!(completed("nonsense "), [""; 0]);
