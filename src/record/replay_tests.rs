@@ -127,7 +127,7 @@ fn a_heart_that_names_what_is_not_there_is_refused_and_ends_no_program() {
     let heart: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
     let config = &heart["heart"]["config"];
     for groups in ["[]", "[9]"] {
-        let noting = format!(r#""noting":{{"config":{config},"groups":{groups},"op":1,"failed":false}}"#);
+        let noting = format!(r#""noting":{{"config":{config},"groups":{groups},"op":1,"failed":null}}"#);
         refused(&altered(&text, "\"heart\"", r#""noting":null"#, &noting));
     }
     for event in [
