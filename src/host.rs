@@ -59,8 +59,6 @@ const HAND_OVER_MARGIN: Duration = Duration::from_secs(20);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long the last state and the last configuration may take to reach the disk at the end.
 const LAST_SAVE: Duration = Duration::from_secs(3);
-/// Far away: an interval that is not wanted.
-const NEVER: Duration = Duration::from_secs(86_400 * 365);
 
 /// What the host thread is given.
 #[derive(Debug)]
@@ -152,7 +150,7 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
         host.tasks.spawn(tasks::ready(progress.clone(), systemd));
     }
     let life = host.serve(sources, Watchdog::new(progress));
-    let reason = timeout(patience.unwrap_or(NEVER), life).await.unwrap_or(ExitReason::Unconfirmed);
+    let reason = within(patience, life).await;
     keeper.abort();
     server.inspect(|server| server.abort());
     host.recordings.finish();
@@ -161,6 +159,14 @@ pub async fn run(setup: HostSetup, patience: Option<Duration>) -> ExitReason {
         tokio::join!(host.saver.finish(LAST_SAVE), host.keeper.finish(LAST_SAVE));
     }
     reason
+}
+
+/// Without a limit to its patience a daemon lives for years.
+async fn within(patience: Option<Duration>, life: impl Future<Output = ExitReason>) -> ExitReason {
+    match patience {
+        Some(patience) => timeout(patience, life).await.unwrap_or(ExitReason::Unconfirmed),
+        None => life.await,
+    }
 }
 
 struct Host {
@@ -232,10 +238,10 @@ async fn caught(signal: &mut Option<UnixSignal>) {
 
 impl Host {
     async fn serve(&mut self, mut sources: Sources, mut watchdog: Watchdog) -> ExitReason {
-        let mut tick = every(Some(TICK));
-        let mut guard_tick = every(Some(GUARD_INTERVAL));
-        let mut extend_tick = every(Some(EXTEND_INTERVAL));
-        let mut feed_tick = every(Some(watchdog.interval().unwrap_or(MOVES_EVERY)));
+        let mut tick = every(TICK);
+        let mut guard_tick = every(GUARD_INTERVAL);
+        let mut extend_tick = every(EXTEND_INTERVAL);
+        let mut feed_tick = every(watchdog.interval().unwrap_or(MOVES_EVERY));
         loop {
             tokio::select! {
                 // Orders of the beat thread; their end is its end, and so ours.
@@ -473,24 +479,11 @@ fn wants_time(until: Option<Instant>, now: Instant) -> bool {
 }
 
 /// Missed ticks are not made up for.
-fn every(period: Option<Duration>) -> Interval {
-    let mut interval = interval(period.unwrap_or(NEVER));
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_time_is_asked_for_as_long_as_the_slowest_group_may_take_and_no_longer() {
-        let mut config = held::tests::config(&["alpha"]);
-        config.groups[0].timeout_stop = Duration::from_secs(600);
-        assert_eq!(hand_over(&config), Duration::from_secs(620));
-        let now = Instant::now();
-        assert!(!wants_time(None, now), "nothing is handed over");
-        assert!(wants_time(Some(now + hand_over(&config)), now));
-        assert!(!wants_time(Some(now), now));
-    }
-}
+mod tests;
