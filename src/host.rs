@@ -241,7 +241,7 @@ impl Host {
         let mut tick = every(TICK);
         let mut guard_tick = every(GUARD_INTERVAL);
         let mut extend_tick = every(EXTEND_INTERVAL);
-        let mut feed_tick = every(watchdog.interval().unwrap_or(MOVES_EVERY));
+        let mut feed_tick = every(watchdog.interval(MOVES_EVERY));
         loop {
             tokio::select! {
                 // Orders of the beat thread; their end is its end, and so ours.

@@ -88,7 +88,7 @@ pub enum ToBeat {
     ExitLeavingGroups,
 }
 
-/// How often the host thread shows that it moves, where no watchdog of the unit asks for it more often.
+/// How often the host thread shows that it moves; more often where the unit's watchdog asks for it.
 pub const MOVES_EVERY: Duration = Duration::from_millis(1500);
 /// Not moving for so long, it is stuck: told before the unit's watchdog, which that very thread feeds, ends all.
 const STUCK_AFTER: Duration = Duration::from_millis(3500);

@@ -21,9 +21,9 @@ impl Watchdog {
         Watchdog { progress, fed_at: None, interval: sd_notify::watchdog_enabled().map(|timeout| timeout / 3) }
     }
 
-    /// How often to feed; nothing where systemd does not watch.
-    pub fn interval(&self) -> Option<Duration> {
-        self.interval
+    /// How often to feed, and at least once in `longest`: others see by it that the host thread moves, however patient systemd is.
+    pub fn interval(&self, longest: Duration) -> Duration {
+        self.interval.map_or(longest, |wanted| wanted.min(longest))
     }
 
     pub fn feed(&mut self) {
@@ -72,5 +72,14 @@ mod tests {
         assert!(!watchdog.moved());
         progress.store(2, Ordering::Relaxed);
         assert!(watchdog.moved());
+    }
+
+    #[test]
+    fn a_patient_watchdog_makes_nobody_seem_to_stand_still() {
+        let of = |interval| Watchdog { progress: Arc::default(), fed_at: None, interval };
+        let (short, longest, long) = (Duration::from_secs(1), Duration::from_millis(1500), Duration::from_secs(10));
+        assert_eq!(of(Some(short)).interval(longest), short);
+        assert_eq!(of(Some(long)).interval(longest), longest);
+        assert_eq!(of(None).interval(longest), longest, "systemd does not watch");
     }
 }
