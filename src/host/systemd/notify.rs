@@ -46,11 +46,11 @@ pub fn status(text: &str) {
     tell(&[NotifyState::Status(text)]);
 }
 
-/// Said again and again while groups are handed over: a stop that makes progress is not cut short.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
+/// Said again and again while groups are handed over: a stop that makes progress is not cut short.
 pub fn extend_timeout() {
     tell(&[NotifyState::ExtendTimeoutUsec(EXTENSION.as_micros() as u32)]);
 }
