@@ -33,6 +33,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
 /// For the last entries of the journal.
 const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
+/// Threads that wait for disks. Each disk is waited for by few; beyond the unit's `TasksMax=` another one would end the process.
+const DISK_THREADS: usize = 24;
 /// A confirmed stop after the last death has this long beyond the groups' own times; then the host is rebooted.
 const AFTER_DEATH_MARGIN: Duration = Duration::from_secs(20);
 
@@ -243,6 +245,7 @@ fn serve(setup: HostSetup, config: &Config, mode: Mode) -> Result<(), Fault> {
     let journal = setup.journal.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(DISK_THREADS)
         .build()
         .map_err(io_fault("cannot start the host thread's runtime"))?;
     let longest = config.groups.iter().map(|group| group.timeout_stop).max().unwrap_or_default();

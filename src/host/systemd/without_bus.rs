@@ -7,9 +7,15 @@ use std::collections::BTreeMap;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 
 /// systemd answers in milliseconds; a daemon-reload of a large host may take seconds. As long as a call over the bus may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Hundreds of groups may ask in one moment, and the unit's `TasksMax=` is for all of its processes and threads.
+const AT_ONCE: usize = 16;
+static ROOM: Semaphore = Semaphore::const_new(AT_ONCE);
+/// For what is asked of systemd itself: what a SIGTERM means is not told behind hundreds of units.
+static ROOM_FOR_ITSELF: Semaphore = Semaphore::const_new(4);
 /// Unit tests run on a developer's host, whose units are not theirs to touch.
 const PROGRAM: &str = if cfg!(test) { "false" } else { "systemctl" };
 /// A job may come and go between the look at units and the look at jobs.
@@ -70,21 +76,24 @@ pub(super) async fn property(path: &str, name: &str) -> Result<Option<String>, B
 
 /// One property of systemd itself.
 pub(super) async fn manager_property(name: &str) -> Result<Option<String>, BusError> {
-    let shown = ask(&["show", &format!("--property={name}")]).await?;
+    let shown = run(&ROOM_FOR_ITSELF, PROGRAM, &["show", &format!("--property={name}")], PATIENCE).await?;
     Ok(value(&shown, name).map(str::to_owned))
 }
 
 /// The type of the job queued for the unit, if there is one.
 pub(super) async fn job_of(unit: &str) -> Result<Option<String>, BusError> {
-    let jobs = ask(&["list-jobs", "--no-legend", "--plain", "--full"]).await?;
+    let arguments = ["list-jobs", "--no-legend", "--plain", "--full"];
+    let jobs = run(&ROOM_FOR_ITSELF, PROGRAM, &arguments, PATIENCE).await?;
     Ok(systemctl::job_type(&jobs, unit).map(str::to_owned))
 }
 
 async fn ask(arguments: &[&str]) -> Result<String, BusError> {
-    run(PROGRAM, arguments, PATIENCE).await
+    run(&ROOM, PROGRAM, arguments, PATIENCE).await
 }
 
-async fn run(program: &str, arguments: &[&str], patience: Duration) -> Result<String, BusError> {
+/// `patience` is for the answer: each of those before it in `room` ends within the same.
+async fn run(room: &Semaphore, program: &str, arguments: &[&str], patience: Duration) -> Result<String, BusError> {
+    let _room = room.acquire().await.map_err(|_| BusError::Unreachable("no process is run any more".into()))?;
     let what = format!("{program} {}", arguments.join(" "));
     let mut command = Command::new(program);
     command.args(["--no-pager", "--no-ask-password"].iter().filter(|_| program == "systemctl")).args(arguments);
@@ -219,8 +228,10 @@ fn unit_of(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::held::tests::TempPlaces;
     use std::os::unix::process::ExitStatusExt;
     use std::time::Instant;
+    use tokio::task::JoinSet;
 
     const SHOWN: &str = "Id=nginx.service\nLoadState=loaded\nActiveState=activating\nSubState=start-pre\nJob=76\n\n\
                          Id=hafailover-group@web.target\nLoadState=loaded\nActiveState=active\nSubState=active\nJob=\n";
@@ -302,10 +313,25 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_answer_is_given_up_and_what_fails_says_so() {
         let begun = Instant::now();
-        let late = run("sleep", &["60"], Duration::from_millis(50)).await;
+        let late = run(&ROOM, "sleep", &["60"], Duration::from_millis(50)).await;
         assert!(matches!(&late, Err(BusError::Unreachable(why)) if why.contains("no answer within")), "{late:?}");
         assert!(begun.elapsed() < Duration::from_secs(30));
-        assert_eq!(run("echo", &["word"], PATIENCE).await, Ok("word\n".into()));
-        assert!(matches!(run("/nonexistent", &[], PATIENCE).await, Err(BusError::Unreachable(_))));
+        assert_eq!(run(&ROOM, "echo", &["word"], PATIENCE).await, Ok("word\n".into()));
+        assert!(matches!(run(&ROOM, "/nonexistent", &[], PATIENCE).await, Err(BusError::Unreachable(_))));
+    }
+
+    #[tokio::test]
+    async fn a_hundred_questions_at_once_are_few_processes_and_all_are_answered() {
+        let places = TempPlaces::new("at-once");
+        // Each counts those that run beside it.
+        let script = "cd \"$0\" && touch r.$$ && set -- r.* && echo $# && sleep 0.02 && rm r.$$";
+        let mut questions = JoinSet::new();
+        for _ in 0..100 {
+            let run_in = places.run.display().to_string();
+            questions.spawn(async move { run(&ROOM, "sh", &["-c", script, &run_in], 6 * PATIENCE).await });
+        }
+        let counts = questions.join_all().await.into_iter().map(|answer| answer.unwrap().trim().parse::<usize>());
+        let most = counts.map(Result::unwrap).max().unwrap();
+        assert!((2..=AT_ONCE).contains(&most), "{most}");
     }
 }
