@@ -23,8 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The thread wakes at least this often, so that progress shows. A table of addresses that could not be read is asked
-/// for anew as often: not in every round, since a kernel that does not answer costs some milliseconds.
+/// The thread wakes at least this often, so that progress shows.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 /// Packets taken from one link in one round: a flood must not starve the other links or the timers.
 const PACKETS_PER_ROUND: usize = 256;
@@ -55,7 +54,6 @@ pub struct BeatThread {
     retry_due: Time,
     /// While a link waits so.
     link_retry_due: Option<Time>,
-    resync_due: Time,
     leaving_groups: bool,
     /// Something came in this round that the heart has not decided on.
     news: bool,
@@ -93,7 +91,6 @@ impl BeatThread {
             host_moves: HostMoves::new(host_moves, now),
             retry_due: now,
             link_retry_due: None,
-            resync_due: now,
             leaving_groups: false,
             news: true,
         }
@@ -157,11 +154,7 @@ impl BeatThread {
 
     /// Everything that waits, before anything is decided.
     fn drain(&mut self, ready: Ready, now: Time) {
-        let resync = self.edges.netlink.is_stale() && now >= self.resync_due;
-        if resync {
-            self.resync_due = now + IDLE_MAX;
-        }
-        if ready.netlink || resync {
+        if ready.netlink || self.edges.netlink.wants_resync() {
             self.drain_netlink();
         }
         // Silence is judged by what was read since the heart began its round: where some may be due, a look before it

@@ -167,7 +167,7 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
     let journal = Journal::start().map_err(io_fault("cannot start the journal's thread"))?;
     let memory = remember(places, &config, mode, &journal)?;
     let heart = Cluster::new(config.clone(), memory.identity, &memory.saved, &memory.held, clock::now());
-    let netlink = Netlink::open().map_err(io_fault("cannot open netlink (CAP_NET_ADMIN is needed)"))?;
+    let netlink = Netlink::open().map_err(|error| io_fault(no_netlink(&error))(error))?;
     let neighbours = Neighbours::open().map_err(io_fault("cannot open a packet socket (CAP_NET_RAW is needed)"))?;
     let (beat, inbox) = beat_channel().map_err(io_fault("cannot make an eventfd"))?;
     let (to_host, orders) = mpsc::channel(HOST_QUEUE);
@@ -202,6 +202,13 @@ fn live(places: &Places, mode: Mode) -> Result<(), Fault> {
         recording,
     };
     serve(setup, &config, mode)
+}
+
+fn no_netlink(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "cannot open netlink (CAP_NET_ADMIN is needed)",
+        _ => "cannot learn this host's interfaces and addresses from the kernel",
+    }
 }
 
 /// From the first round on, where an operator wants that. What cleans up after a death has no time for it.
@@ -332,6 +339,13 @@ mod tests {
     fn stuck_disk(places: &TempPlaces) {
         let fifo = places.state.join("state.json");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    }
+
+    #[test]
+    fn a_capability_is_named_only_where_it_is_missing() {
+        use rustix::io::Errno;
+        assert!(no_netlink(&Errno::PERM.into()).contains("CAP_NET_ADMIN"));
+        assert!(!no_netlink(&Errno::INTR.into()).contains("CAP_NET_ADMIN"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::*;
 use crate::cluster::{Actual, BootId, Change, Epoch, Grant, Held, HeldPhase, Identity, Incarnation, Outcome, Saved};
 use crate::config::model::{Config, LinkConfig, NodeId, VirtualAddress};
 use crate::host::address::Neighbours;
+use crate::host::address::netlink::RESYNC_EVERY;
 use crate::host::held::tests::{TempPlaces, config};
 use crate::host::orders::{Beat, beat_channel};
 use crate::journal::Journal;
@@ -40,14 +41,14 @@ fn a_table_that_could_not_be_read_is_asked_for_anew_without_an_event() {
     let mut rig = rig("beat-stale", config(&["alpha"]), &[]);
     let thread = &mut rig.thread;
     thread.edges.netlink.blind(true);
-    let now = clock::now();
-    thread.drain(Ready::default(), now);
-    assert!(thread.edges.netlink.is_stale(), "in vain");
+    thread.drain(Ready::default(), clock::now());
     thread.edges.netlink.blind(false);
-    thread.drain(Ready::default(), now + IDLE_MAX / 2);
-    assert!(thread.edges.netlink.is_stale(), "not in every round");
-    thread.drain(Ready::default(), now + IDLE_MAX);
-    assert!(!thread.edges.netlink.is_stale());
+    assert!(!thread.edges.netlink.wants_resync(), "not in every round");
+    std::thread::sleep(RESYNC_EVERY);
+    assert!(thread.edges.netlink.wants_resync());
+    thread.drain(Ready::default(), clock::now());
+    std::thread::sleep(RESYNC_EVERY);
+    assert!(!thread.edges.netlink.wants_resync());
 }
 
 #[test]

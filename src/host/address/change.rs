@@ -258,6 +258,7 @@ mod tests {
         netlink.blind(true);
         assert_eq!(netlink.remove(&[&nowhere]), Err(AddressError::Unread));
         netlink.blind(false);
+        std::thread::sleep(crate::host::address::netlink::RESYNC_EVERY);
         assert_eq!(netlink.remove(&[&nowhere]), Ok(()));
     }
 }

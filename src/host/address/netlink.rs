@@ -40,6 +40,13 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(20);
 /// A dump is repeated when something changed meanwhile.
 const DUMP_TRIES: usize = 3;
 
+/// While other processes change addresses all the time no dump may be whole. Before the first heartbeat there is time for more of them.
+const FIRST_DUMP_WITHIN: Duration = Duration::from_secs(2);
+const FIRST_DUMP_AGAIN: Duration = Duration::from_millis(20);
+
+/// From a dump that failed to the next one: each costs some milliseconds of the heartbeat's, and hundreds of groups may ask.
+pub(crate) const RESYNC_EVERY: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub struct Netlink {
     monitor: OwnedFd,
@@ -54,8 +61,10 @@ pub struct Netlink {
     own: BTreeSet<(u32, InterfaceAddress)>,
     /// Where an address was before we could add it. There it is somebody else's, and stays when its group goes.
     pub(super) foreign: BTreeSet<(u32, InterfaceAddress)>,
-    /// Something was missed and asking anew failed: the next round asks again.
+    /// Something was missed, and asking anew failed or is not due.
     pub(super) stale: bool,
+    /// After a dump that failed: when to ask again, and no sooner.
+    resync_due: Option<Instant>,
 }
 
 impl Netlink {
@@ -73,8 +82,9 @@ impl Netlink {
             own: BTreeSet::new(),
             foreign: BTreeSet::new(),
             stale: false,
+            resync_due: None,
         };
-        netlink.table = netlink.dump()?;
+        netlink.table = insist(FIRST_DUMP_WITHIN, || netlink.dump())?;
         Ok(netlink)
     }
 
@@ -103,8 +113,8 @@ impl Netlink {
     }
 
     /// What changed since the last call; our own adding and removing is left out (but
-    /// for what an overrun hid: ask [`Netlink::has`] before acting). Call it when [`Netlink::fd`] is readable, and now
-    /// and then while [`Netlink::is_stale`].
+    /// for what an overrun hid: ask [`Netlink::has`] before acting). Call it when [`Netlink::fd`] is readable, and
+    /// while [`Netlink::wants_resync`].
     pub fn drain(&mut self) -> Vec<NetChange> {
         self.absorb();
         std::mem::take(&mut self.pending)
@@ -115,9 +125,9 @@ impl Netlink {
         !self.pending.is_empty()
     }
 
-    /// Something was missed and asking anew failed: [`Netlink::drain`] asks again, though [`Netlink::fd`] is quiet.
-    pub fn is_stale(&self) -> bool {
-        self.stale
+    /// Something was missed, and it is time to ask anew, which [`Netlink::drain`] does, though [`Netlink::fd`] is quiet.
+    pub fn wants_resync(&self) -> bool {
+        self.stale && self.resync_due.is_none_or(|due| Instant::now() >= due)
     }
 
     /// Sends the requests in one datagram and gives each one's result. The table is up to date afterwards.
@@ -189,7 +199,7 @@ impl Netlink {
         for _ in 0..CHANGES_PER_ROUND {
             match receive(&self.monitor, &mut self.buffer) {
                 Ok(None) => {
-                    if self.stale {
+                    if self.wants_resync() {
                         self.resync();
                     }
                     return;
@@ -211,10 +221,13 @@ impl Netlink {
                     }
                 }
                 // The socket overran, or a datagram was cut: something is missing.
-                Err(_) => return self.resync(),
+                Err(_) => break,
             }
         }
-        self.resync();
+        self.stale = true;
+        if self.wants_resync() {
+            self.resync();
+        }
     }
 
     /// Asks the kernel for everything and tells the difference.
@@ -227,9 +240,9 @@ impl Netlink {
         match self.dump() {
             Ok(fresh) => {
                 self.table.replace(fresh, &mut self.pending);
-                self.stale = false;
+                (self.stale, self.resync_due) = (false, None);
             }
-            Err(_) => self.stale = true,
+            Err(_) => (self.stale, self.resync_due) = (true, Some(Instant::now() + RESYNC_EVERY)),
         }
     }
 
@@ -294,6 +307,19 @@ impl Netlink {
     }
 }
 
+/// Tries until it works, unless it is forbidden; for so long.
+fn insist<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let end = Instant::now() + patience;
+    loop {
+        match attempt() {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied && Instant::now() < end => {
+                std::thread::sleep(FIRST_DUMP_AGAIN);
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Of IPv6 addresses the kernel does not tell who caused the change.
 fn is_own(own: &BTreeSet<(u32, InterfaceAddress)>, mine: u32, port: u32, update: &Update) -> bool {
     match update {
@@ -342,5 +368,43 @@ fn wait_for(socket: &OwnedFd, deadline: Instant) -> Result<(), Errno> {
         Ok(0) => Err(Errno::TIMEDOUT),
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_look_that_others_disturb_is_tried_again_and_a_forbidden_one_is_not() {
+        let mut tries = 0;
+        let mut attempt = |fails: usize, error: Errno| {
+            tries = 0;
+            let end = insist(FIRST_DUMP_AGAIN * 50, || {
+                tries += 1;
+                if tries > fails { Ok(()) } else { Err(error.into()) }
+            });
+            (end.map_err(|error| error.kind()), tries)
+        };
+        assert_eq!(attempt(3, Errno::INTR), (Ok(()), 4));
+        assert_eq!(attempt(9, Errno::PERM), (Err(io::ErrorKind::PermissionDenied), 1));
+        let (end, tries) = attempt(usize::MAX, Errno::TIMEDOUT);
+        assert!(end == Err(io::ErrorKind::TimedOut) && tries > 1, "{end:?} after {tries}");
+    }
+
+    #[test]
+    fn whoever_acts_on_addresses_does_not_ask_again_before_it_is_time() {
+        let mut netlink = Netlink::open().expect("netlink");
+        netlink.blind(true);
+        netlink.absorb();
+        netlink.blind(false);
+        let asked = netlink.sequence;
+        for _ in 0..200 {
+            netlink.begin_remove(Vec::new());
+        }
+        assert!(netlink.stale && netlink.sequence == asked, "{} dumps", netlink.sequence - asked);
+        std::thread::sleep(RESYNC_EVERY);
+        netlink.begin_remove(Vec::new());
+        assert!(!netlink.stale);
     }
 }
