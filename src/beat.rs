@@ -49,7 +49,8 @@ pub struct BeatThread {
     peers_in_standby: u64,
     /// The host thread knows that the status changed, and has not asked for it yet.
     change_told: bool,
-    usable: Vec<bool>,
+    /// Each link as it was told last.
+    told: Vec<LinkTold>,
     host_moves: HostMoves,
     retry_due: Time,
     /// While a link waits so.
@@ -57,6 +58,13 @@ pub struct BeatThread {
     leaving_groups: bool,
     /// Something came in this round that the heart has not decided on.
     news: bool,
+}
+
+/// What the heart and the journal know of a link. To the heart it is of no use until it is told otherwise.
+#[derive(Clone, Debug, Default)]
+struct LinkTold {
+    usable: bool,
+    trouble: Option<String>,
 }
 
 /// What the last wait found readable, of what can wait for the next round.
@@ -77,7 +85,7 @@ impl BeatThread {
         progress: Arc<AtomicU64>,
         host_moves: Arc<AtomicU64>,
     ) -> BeatThread {
-        let usable = vec![false; edges.links.len()];
+        let told = vec![LinkTold::default(); edges.links.len()];
         let now = clock::now();
         BeatThread {
             heart: Recorder::new(heart),
@@ -87,7 +95,7 @@ impl BeatThread {
             headline: String::new(),
             peers_in_standby: 0,
             change_told: false,
-            usable,
+            told,
             host_moves: HostMoves::new(host_moves, now),
             retry_due: now,
             link_retry_due: None,
@@ -225,15 +233,15 @@ impl BeatThread {
         }
         for (index, link) in self.edges.links.iter_mut().enumerate() {
             link.refresh(self.edges.netlink.interface(&config.links[index].interface));
-            let usable = link.usable();
-            if self.usable[index] != usable {
-                self.usable[index] = usable;
+            let now = LinkTold { usable: link.usable(), trouble: link.trouble() };
+            let before = std::mem::replace(&mut self.told[index], now.clone());
+            if before.usable != now.usable {
                 self.news = true;
-                self.heart.fold(Event::Link { link: LinkId(index as u8), usable });
-                if let Some(trouble) = link.trouble() {
-                    let text = format!("link {}: {trouble}", config.links[index].name);
-                    self.edges.journal.note(crate::journal::Level::Notice, text);
-                }
+                self.heart.fold(Event::Link { link: LinkId(index as u8), usable: now.usable });
+            }
+            if let Some(trouble) = now.trouble.filter(|trouble| before.trouble.as_ref() != Some(trouble)) {
+                let text = format!("link {}: {trouble}", config.links[index].name);
+                self.edges.journal.note(crate::journal::Level::Notice, text);
             }
         }
         let waits = self.edges.links.iter().any(UdpLink::retries);

@@ -100,6 +100,22 @@ impl JournalHandle {
     }
 }
 
+#[cfg(test)]
+impl JournalHandle {
+    /// One that nobody writes, and the notes in it since they were asked for last.
+    pub(crate) fn for_test(waiting: usize) -> (JournalHandle, impl Fn() -> Vec<String>) {
+        let (handle, receiver) = channel(waiting, false);
+        let notes = move || {
+            let note = |order| match order {
+                Order::Note(_, text) => Some(text),
+                Order::Change(..) | Order::Flush(_) => None,
+            };
+            receiver.try_iter().filter_map(note).collect()
+        };
+        (handle, notes)
+    }
+}
+
 fn run(receiver: &Receiver<Order>, lost: &AtomicU64, write: fn(&Entry)) {
     // What is lost was lost while others waited here, so one of them comes to tell of it: no reason to wake up without an order.
     while let Ok(order) = receiver.recv() {

@@ -7,7 +7,7 @@ use crate::host::address::Neighbours;
 use crate::host::address::netlink::RESYNC_EVERY;
 use crate::host::held::tests::{TempPlaces, config};
 use crate::host::orders::{Beat, beat_channel};
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalHandle};
 use crate::perform::tests::edges;
 use crate::record;
 use std::collections::BTreeMap;
@@ -49,6 +49,29 @@ fn a_table_that_could_not_be_read_is_asked_for_anew_without_an_event() {
     thread.drain(Ready::default(), clock::now());
     std::thread::sleep(RESYNC_EVERY);
     assert!(!thread.edges.netlink.wants_resync());
+}
+
+#[test]
+fn a_link_that_is_of_no_use_from_the_start_is_told_and_so_is_another_reason() {
+    let mut config = config(&["alpha", "beta"]);
+    let peers = BTreeMap::from([(NodeId(0), [10, 255, 0, 1].into()), (NodeId(1), [10, 255, 0, 2].into())]);
+    config.links = vec![LinkConfig::ucast("no-such-one", 694, peers)];
+    let mut rig = rig("beat-no-link", config, &[]);
+    let (journal, entries) = JournalHandle::for_test(64);
+    rig.thread.edges.journal = journal;
+    let told = |thread: &mut BeatThread| {
+        thread.refresh_interfaces();
+        entries()
+    };
+    assert_eq!(told(&mut rig.thread), ["link no-such-one: interface no-such-one does not exist"]);
+    assert_eq!(told(&mut rig.thread), Vec::<String>::new(), "once");
+    // From here on the interface exists, and lacks the address.
+    let mut named = (*rig.thread.edges.config).clone();
+    named.links[0].interface = "lo".into();
+    rig.thread.edges.links[0] = UdpLink::new(&named.links[0], NodeId(0));
+    rig.thread.edges.config = named.into();
+    let notes = told(&mut rig.thread);
+    assert!(notes.len() == 1 && notes[0].contains("lo does not hold"), "{notes:?}");
 }
 
 #[test]
