@@ -8,7 +8,7 @@ use crate::config::model::Config;
 use crate::wire::seal::KeySet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 fn config_file(places: &Places) -> PathBuf {
@@ -27,19 +27,18 @@ fn adopted_file(places: &Places) -> PathBuf {
 /// Called once the configuration was found sound and before anything acts on it; again when `reload` took new keys. The keys that were
 /// taken, whatever their file says by now: it may be on a disk that hangs.
 pub fn keep_keys(places: &Places, keys: &KeySet) -> io::Result<()> {
-    replace(&keys_file(places), &authkeys::text_of(keys))
+    ensure(&keys_file(places), &authkeys::text_of(keys))
 }
 
 /// Written before anything is done by it: whoever follows a daemon finds all that it may have left.
 pub fn note(places: &Places, config: &Config) -> io::Result<()> {
-    replace(&config_file(places), &text_of(config)?)
+    ensure(&config_file(places), &text_of(config)?)
 }
 
 /// The same on disk. Waits for the disk: never call it on a thread that has anything else to do.
 pub fn keep(places: &Places, config: &Config) -> io::Result<()> {
     let text = text_of(config)?;
-    // At rest it is there already.
-    if std::fs::read(adopted_file(places)).is_ok_and(|there| there == text) {
+    if is_there(&adopted_file(places), &text) {
         return Ok(());
     }
     std::fs::create_dir_all(&places.state)?;
@@ -95,6 +94,17 @@ fn parse(path: &Path, text: &[u8]) -> Result<Config, String> {
     }
 }
 
+/// A start that changes nothing must not fail for want of room.
+fn ensure(path: &Path, content: &[u8]) -> io::Result<()> {
+    if is_there(path, content) { Ok(()) } else { replace(path, content) }
+}
+
+/// As [`replace`] leaves it.
+fn is_there(path: &Path, content: &[u8]) -> bool {
+    let closed = |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o777 == 0o600);
+    closed(path) && std::fs::read(path).is_ok_and(|there| there == content)
+}
+
 /// Secrets are in it: nobody else may read it, not even for a moment.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
@@ -143,6 +153,28 @@ mod tests {
         // Another boot.
         std::fs::remove_file(config_file(&places)).unwrap();
         assert_eq!(adopted(&places), (Some(config), Vec::new()));
+    }
+
+    #[test]
+    fn what_is_there_already_needs_no_room() {
+        let places = TempPlaces::new("running-full");
+        let keys = |secret: &str| {
+            let key = Key { method: Method::Sha256, secret: secret.into() };
+            KeySet::new(1, BTreeMap::from([(1, key)])).unwrap()
+        };
+        let one = config(&["alpha"]);
+        keep_keys(&places, &keys("0123456789abcdef")).unwrap();
+        note(&places, &one).unwrap();
+        // Where a directory has the name of the new file, writing it fails like on a full file system.
+        for file in ["running.new", "running-authkeys.new"] {
+            std::fs::create_dir(places.run.join(file)).unwrap();
+        }
+        keep_keys(&places, &keys("0123456789abcdef")).unwrap();
+        note(&places, &one).unwrap();
+        assert!(keep_keys(&places, &keys("another")).is_err() && note(&places, &config(&["beta"])).is_err());
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(keys_file(&places), open).unwrap();
+        assert!(keep_keys(&places, &keys("0123456789abcdef")).is_err(), "others can read them");
     }
 
     #[test]
