@@ -280,12 +280,10 @@ fn remember(places: &Places, config: &Arc<Config>, mode: Mode, journal: &Journal
     let boot = clock::boot_id().map_err(io_fault("cannot read the kernel's boot id"))?;
     let incarnation = Incarnation(clock::random_u64().map_err(io_fault("no random numbers"))?);
     let machine = Identity::read();
-    let (saved, mut notes) = recall(places, config, &machine, mode);
-    let (held, more) = held::load_held(places, config, boot);
-    notes.extend(more);
-    for note in notes {
-        journal.note(Level::Warning, note);
-    }
+    let (saved, notes) = recall(places, config, &machine, mode);
+    notes.into_iter().for_each(|note| journal.note(Level::Warning, note));
+    let (held, notes) = held::load_held(places, config, boot);
+    notes.into_iter().for_each(|note| journal.note(Level::Error, note));
     Ok(Memory { identity: crate::cluster::Identity { incarnation, boot }, machine, saved, held })
 }
 

@@ -45,11 +45,14 @@ pub fn any(places: &Places) -> bool {
 }
 
 /// What an earlier run in this boot left, sorted by group. What another boot left is removed: nothing of it can run.
-/// Grant files that nothing holds are removed too. Notes say what could not be understood.
+/// Grant files that nothing holds are removed too. Notes say what could not be understood, and which groups nobody looks after.
 pub fn load_held(places: &Places, config: &Config, boot: BootId) -> (Vec<Held>, Vec<String>) {
     let (mut found, mut notes) = (Vec::new(), Vec::new());
     for group in groups(places) {
         match read(places, config, &group) {
+            Ok(held) if held.grant.boot == boot && config.find_group(&group).is_none() => {
+                notes.push(unnamed(places, &group));
+            }
             Ok(held) if held.grant.boot == boot => found.push(held),
             Ok(_) => note_error(forget(places, &group), &group, &mut notes),
             Err(reason) => {
@@ -64,6 +67,16 @@ pub fn load_held(places: &Places, config: &Config, boot: BootId) -> (Vec<Held>, 
         }
     }
     (found, notes)
+}
+
+/// Neither the files nor what was adopted says what this group consists of: it cannot be stopped here. systemd starts no more of it, and
+/// the note in `/run` stays, so that each start tells of it anew.
+fn unnamed(places: &Places, group: &str) -> String {
+    format!(
+        "group {group} was left running here, and no configuration names it any more: nobody looks after it. Stop it by hand \
+         (systemctl stop hafailover-group@{group}.target, then its members), remove its addresses, and then the file {}",
+        held_file(places, group).display()
+    )
 }
 
 fn read(places: &Places, config: &Config, group: &str) -> Result<Held, String> {
@@ -249,6 +262,23 @@ pub(crate) mod tests {
         assert_eq!(load_held(&places, &config(&["alpha"]), BOOT), (vec![], vec![]));
         assert!(!places.grant_file("web").exists());
         assert_eq!(names(&places.run.join("held")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_group_that_no_configuration_names_is_told_of_at_each_start_and_has_no_grant() {
+        let places = TempPlaces::new("held-unnamed");
+        hold(&places, "gone", &grant(3, BOOT), "alpha", HeldPhase::Granted).unwrap();
+        for _ in 0..2 {
+            let (held, notes) = load_held(&places, &config(&["alpha"]), BOOT);
+            assert_eq!(held, vec![]);
+            assert!(notes[0].contains("group gone") && notes[0].contains("hafailover-group@gone.target"), "{notes:?}");
+            assert!(!places.grant_file("gone").exists());
+        }
+        assert!(any(&places), "what follows the daemon's death knows of it too");
+        let mut named = config(&["alpha"]);
+        named.groups[0].name = "gone".into();
+        let (held, notes) = load_held(&places, &named, BOOT);
+        assert_eq!((held[0].phase, notes), (HeldPhase::Stopping, vec![]), "named again, it is stopped and confirmed");
     }
 
     #[test]
