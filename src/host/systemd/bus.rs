@@ -92,8 +92,6 @@ pub(super) struct Shared {
     pub(super) together: Together,
     /// Since when there is no connection, where there is none.
     lost: Mutex<Instant>,
-    /// The connection is of no use any more: systemd came back and did not take our subscription, or nobody answers on it.
-    deaf: Notify,
 }
 
 /// How systemd can be asked at this moment.
@@ -111,9 +109,21 @@ pub(super) struct Link {
     owner: String,
     /// Closed when the connection is given up.
     room: Arc<Semaphore>,
+    /// Of no use any more: systemd came back and did not take our subscription, or nobody answers on it.
+    deaf: Arc<Notify>,
 }
 
 impl Link {
+    fn new(connection: Connection, owner: String) -> Link {
+        Link { connection, owner, room: Arc::new(Semaphore::new(CALLS_AT_ONCE)), deaf: Arc::default() }
+    }
+
+    /// Nobody answered on this connection: a new one may be better, and until it is there nobody waits for it. A call on a former
+    /// connection that ends late says nothing of its successor.
+    pub(super) fn give_up(&self) {
+        self.deaf.notify_one();
+    }
+
     /// To be held for as long as an answer is waited for.
     pub(super) async fn room(&self) -> Result<SemaphorePermit<'_>, BusError> {
         self.room.acquire().await.map_err(|_| BusError::Unreachable("the connection to the bus was lost".into()))
@@ -130,8 +140,8 @@ impl Systemd {
     pub fn new() -> Systemd {
         let (signals, _) = broadcast::channel(1024);
         let (link, news, together) = (Mutex::default(), Arc::default(), Together::default());
-        let (lost, deaf) = (Mutex::new(Instant::now()), Notify::new());
-        Systemd { shared: Arc::new(Shared { link, signals, news, together, lost, deaf }) }
+        let lost = Mutex::new(Instant::now());
+        Systemd { shared: Arc::new(Shared { link, signals, news, together, lost }) }
     }
 
     /// Listen before you call: what happens between call and answer is kept.
@@ -154,11 +164,11 @@ impl Systemd {
         let mut absent = false;
         loop {
             // A bus that is stopped rather than dead accepts, and never says a word.
-            if let Ok(Ok(mut stream)) = tokio::time::timeout(CALL_TIMEOUT, self.connect()).await {
+            if let Ok(Ok((mut stream, deaf))) = tokio::time::timeout(CALL_TIMEOUT, self.connect()).await {
                 pause = RECONNECT_FIRST;
                 absent = true;
                 self.tell(Signal::Connected);
-                self.pump(&mut stream).await;
+                self.pump(&mut stream, &deaf).await;
                 *self.shared.lost.lock().expect("no holder of this lock panics") = Instant::now();
                 let link = self.shared.link.lock().expect("no holder of this lock panics").take();
                 link.inspect(|link| link.room.close());
@@ -172,7 +182,7 @@ impl Systemd {
         }
     }
 
-    async fn connect(&self) -> Result<MessageStream, BusError> {
+    async fn connect(&self) -> Result<(MessageStream, Arc<Notify>), BusError> {
         let builder = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT).max_queued(QUEUE);
         let connection = builder.build().await.map_err(sort_error)?;
         for rule in rules() {
@@ -181,18 +191,19 @@ impl Systemd {
         // Only now: before it is pumped, its queue would fill with the answers to the calls above.
         let stream = MessageStream::from(&connection);
         let owner = subscribe(&connection).await?;
-        let link = Link { connection: connection.clone(), owner, room: Arc::new(Semaphore::new(CALLS_AT_ONCE)) };
+        let link = Link::new(connection, owner);
+        let deaf = link.deaf.clone();
         *self.shared.link.lock().expect("no holder of this lock panics") = Some(link);
-        Ok(stream)
+        Ok((stream, deaf))
     }
 
     /// Ends when the connection does, or is of no use any more. It only sorts, so that the connection's queue never fills.
-    async fn pump(&self, stream: &mut MessageStream) {
+    async fn pump(&self, stream: &mut MessageStream, deaf: &Notify) {
         loop {
             let next = poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx));
             let message = tokio::select! {
                 message = next => message,
-                () = self.shared.deaf.notified() => return,
+                () = deaf.notified() => return,
             };
             let Some(Ok(message)) = message else { return };
             if message.message_type() == MessageType::Signal {
@@ -255,7 +266,7 @@ impl Systemd {
                     systemd.tell(Signal::Connected);
                 }
                 // A connection that hears nothing is none; a new one tries again until it does.
-                Err(_) => systemd.shared.deaf.notify_one(),
+                Err(_) => link.give_up(),
             }
         });
     }
@@ -285,11 +296,6 @@ impl Systemd {
         };
         let until = *self.shared.lost.lock().expect("no holder of this lock panics") + CONNECT_PATIENCE;
         tokio::time::timeout_at(until, come).await.map_or(Way::Systemctl, Way::Bus)
-    }
-
-    /// Nobody answered on this connection: a new one may be better, and until it is there nobody waits for it.
-    pub(super) fn give_up_connection(&self) {
-        self.shared.deaf.notify_one();
     }
 
     /// After an error of an order that may be repeated: waits a little where systemd could not be reached (a restart of the bus, a
@@ -374,6 +380,7 @@ pub(super) fn sort_error(error: zbus::Error) -> BusError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::silent;
     use super::*;
 
     #[tokio::test]
@@ -386,6 +393,23 @@ mod tests {
         let again = Instant::now();
         assert!(matches!(systemd.way().await, Way::Systemctl));
         assert!(again.elapsed() < CONNECT_PATIENCE / 2, "it was waited for once more");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_ends_late_on_a_former_connection_leaves_the_next_one_alone() {
+        let link = async || {
+            let connection = silent::connection(Duration::from_millis(50)).await;
+            (MessageStream::from(&connection), Link::new(connection, String::new()))
+        };
+        let systemd = Systemd::new();
+        let ((mut former_stream, former), (mut stream, next)) = (link().await, link().await);
+        *systemd.shared.link.lock().unwrap() = Some(next.clone());
+        let late = systemd.list_by_bus(&former, &[]).await;
+        assert!(matches!(late, Err(BusError::Unreachable(_))), "{late:?}");
+        let soon = Duration::from_millis(200);
+        let given_up = tokio::time::timeout(soon, systemd.pump(&mut stream, &next.deaf)).await;
+        assert!(given_up.is_err(), "nothing is known against it");
+        tokio::time::timeout(soon * 50, systemd.pump(&mut former_stream, &former.deaf)).await.expect("it is deaf");
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ impl Systemd {
         if let Err(zbus::Error::InputOutput(error)) = &reply
             && error.kind() == io::ErrorKind::TimedOut
         {
-            self.give_up_connection();
+            link.give_up();
         }
         reply.map_err(sort_error)?.body().deserialize::<R>().map_err(sort_error)
     }
@@ -95,7 +95,7 @@ impl Systemd {
         }
     }
 
-    async fn list_by_bus(&self, link: &Link, names: &[String]) -> Result<Vec<UnitState>, BusError> {
+    pub(super) async fn list_by_bus(&self, link: &Link, names: &[String]) -> Result<Vec<UnitState>, BusError> {
         type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
         let rows: Vec<Row> = self.manage(link, "ListUnitsByNames", &(names,)).await?;
         if rows.len() != names.len() {

@@ -10,6 +10,8 @@ pub mod generator;
 pub mod guard;
 mod news;
 pub mod notify;
+#[cfg(test)]
+mod silent;
 pub mod systemctl;
 mod together;
 mod triggered;
