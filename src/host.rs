@@ -382,7 +382,8 @@ impl Host {
     fn read_files(&mut self) {
         if self.reloads.begin() {
             let (paths, systemd) = (self.scope.paths.clone(), self.scope.systemd.clone());
-            self.tasks.spawn(async move { End::Reloaded(Box::new(reload::read(paths, systemd).await)) });
+            let reader = self.reloads.reader();
+            self.tasks.spawn(async move { End::Reloaded(Box::new(reload::read(paths, systemd, reader).await)) });
         }
     }
 

@@ -9,16 +9,21 @@ use crate::cluster::Event;
 use crate::config::model::{Config, GroupConfig, NodeId};
 use crate::config::{self, Loaded, Paths, Problem};
 use crate::wire::seal::KeySet;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+/// Some hundred small files. Who hangs on a disk for longer must not hang a reload, nor those that come after it.
+const FILES_PATIENCE: Duration = Duration::from_secs(8);
 /// systemd runs every generator and reads every unit: some seconds on a slow host.
 const SYSTEMD_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What was read, and why systemd could not be told of it.
 #[derive(Debug)]
 pub(super) struct Read {
-    loaded: Result<Loaded, Vec<Problem>>,
+    /// Nothing: the files could not be read in time.
+    loaded: Option<Result<Loaded, Vec<Problem>>>,
     unguarded: Option<String>,
 }
 
@@ -39,6 +44,8 @@ pub(super) struct Reloads {
     now: Vec<Caller>,
     /// Who came since it began.
     next: Vec<Caller>,
+    /// Held by what reads, also after it was given up: a disk that hangs takes one thread, however often a reload is asked for.
+    reader: Arc<Mutex<()>>,
 }
 
 impl Reloads {
@@ -53,6 +60,10 @@ impl Reloads {
         }
         (self.running, self.now) = (true, std::mem::take(&mut self.next));
         true
+    }
+
+    pub(super) fn reader(&self) -> Arc<Mutex<()>> {
+        self.reader.clone()
     }
 
     /// The reading is over: who asked for it, and whether a SIGHUP did.
@@ -71,21 +82,42 @@ impl Reloads {
 
 /// Reads the files on a thread that may wait for them. Where systemd has not loaded the guards they ask for, it is told to: members
 /// that are new have them before anybody adopts these files.
-pub(super) async fn read(paths: Paths, systemd: Systemd) -> Read {
-    let files = paths.clone();
-    // A host without a name is found among no nodes, which is then the mistake that is told.
-    let read = tokio::task::spawn_blocking(move || config::load(&files, &config::hostname().unwrap_or_default()));
-    // It was cancelled only if the process ends.
-    let loaded = read.await.unwrap_or(Err(Vec::new()));
+pub(super) async fn read(paths: Paths, systemd: Systemd, reader: Arc<Mutex<()>>) -> Read {
+    let files = move || {
+        // A host without a name is found among no nodes, which is then the mistake that is told.
+        let loaded = config::load(&paths, &config::hostname().unwrap_or_default());
+        let lacks_files = loaded.is_ok() && guard::read_digests(&paths).lacks_files();
+        (loaded, lacks_files)
+    };
+    let Some((loaded, lacks_files)) = in_time(reader, FILES_PATIENCE, files).await else {
+        return Read { loaded: None, unguarded: None };
+    };
     let mut unguarded = None;
-    if loaded.is_ok() && guard::digests(paths).await.lacks_files() {
+    if lacks_files {
         unguarded = match timeout(SYSTEMD_PATIENCE, systemd.reload()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(format!("no answer within {SYSTEMD_PATIENCE:?}")),
         };
     }
-    Read { loaded, unguarded }
+    Read { loaded: Some(loaded), unguarded }
+}
+
+/// What `read` finds, on a thread that may wait for a disk. Nothing where that takes longer than `patience`.
+async fn in_time<T>(reader: Arc<Mutex<()>>, patience: Duration, read: impl FnOnce() -> T + Send + 'static) -> Option<T>
+where
+    T: Send + 'static,
+{
+    let look = async {
+        let reading = reader.lock_owned().await;
+        let read = move || {
+            let _reading = reading;
+            read()
+        };
+        // It is cancelled only if the process ends.
+        tokio::task::spawn_blocking(read).await.ok()
+    };
+    timeout(patience, look).await.ok().flatten()
 }
 
 /// Takes over what this process alone decides on, and answers with what is said of that, and with the groups as the files have
@@ -98,8 +130,14 @@ pub(super) fn apply(
 ) -> Result<(Vec<String>, Vec<GroupConfig>), String> {
     let pend = |what| beat.send(ToBeat::Event(Event::Pending(what)));
     let loaded = match read.loaded {
-        Ok(loaded) => loaded,
-        Err(problems) => {
+        Some(Ok(loaded)) => loaded,
+        None => {
+            return Err(format!(
+                "the files could not be read in time ({FILES_PATIENCE:?}), the running configuration stays as it is: look at \
+                 the disk they are on"
+            ));
+        }
+        Some(Err(problems)) => {
             pend(Some(mistakes(&problems)));
             let lines: String = problems.iter().map(|problem| format!("\n{problem}")).collect();
             return Err(format!("the files have mistakes, the running configuration stays as it is:{lines}"));
@@ -201,7 +239,10 @@ mod tests {
     use crate::host::orders::beat_channel;
     use crate::wire::seal::{Key, Method};
     use std::collections::BTreeMap;
+    use std::pin::Pin;
     use tokio::sync::oneshot;
+
+    type Look = Pin<Box<dyn Future<Output = Option<()>>>>;
 
     fn keys(secret: &str) -> KeySet {
         let key = Key { method: Method::Sha256, secret: secret.into() };
@@ -209,7 +250,7 @@ mod tests {
     }
 
     fn loaded(config: Config, secret: &str) -> Read {
-        Read { loaded: Ok(Loaded { config, keys: keys(secret), warnings: vec![] }), unguarded: None }
+        Read { loaded: Some(Ok(Loaded { config, keys: keys(secret), warnings: vec![] })), unguarded: None }
     }
 
     #[test]
@@ -224,6 +265,33 @@ mod tests {
         assert!(matches!(&told[1], ToBeat::Event(Event::Pending(None))), "{told:?}");
         let again = apply(loaded(running.clone(), "new"), &running, &mut held, &beat);
         assert_eq!(again, Ok((vec![], running.groups)));
+    }
+
+    #[test]
+    fn a_disk_that_hangs_is_given_up_and_takes_one_thread_however_often_a_reload_is_asked_for() {
+        let reader = Reloads::default().reader();
+        let (answer, disk) = std::sync::mpsc::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let soon = Duration::from_millis(50);
+        // Without an end it would be waited for as long as this.
+        let bounded = |look| runtime.block_on(async { timeout(soon * 200, look).await });
+        let first = bounded(Box::pin(in_time(reader.clone(), soon, move || disk.recv().unwrap_or_default())) as Look);
+        let second = bounded(Box::pin(in_time(reader.clone(), soon, || ())));
+        let busy = reader.try_lock().is_err();
+        drop(answer);
+        let third = bounded(Box::pin(in_time(reader, soon * 100, || ())));
+        runtime.shutdown_background();
+        assert_eq!((first, second, third), (Ok(None), Ok(None), Ok(Some(()))));
+        assert!(busy, "the second began while the first still read");
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_in_time_change_nothing() {
+        let (beat, inbox) = beat_channel().unwrap();
+        let (running, mut held) = (config(&["alpha"]), keys("old"));
+        let answer = apply(Read { loaded: None, unguarded: None }, &running, &mut held, &beat).unwrap_err();
+        assert!(answer.contains("could not be read in time"), "{answer}");
+        assert_eq!((held, inbox.drain().count()), (keys("old"), 0));
     }
 
     #[test]
@@ -330,7 +398,7 @@ mod tests {
             remedy: "do otherwise".into(),
         };
         let (running, mut held) = (config(&["alpha"]), keys("old"));
-        let read = Read { loaded: Err(vec![problem(3, "first"), problem(9, "second")]), unguarded: None };
+        let read = Read { loaded: Some(Err(vec![problem(3, "first"), problem(9, "second")])), unguarded: None };
         let text = apply(read, &running, &mut held, &beat).unwrap_err();
         assert!(text.contains("hafailover.toml:3:2: first; do otherwise"), "{text}");
         assert!(text.contains("hafailover.toml:9:2: second"), "{text}");

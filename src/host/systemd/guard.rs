@@ -87,17 +87,19 @@ impl Digests {
     }
 }
 
-/// Reads the group's files: some dozens of them, so not on a thread that must answer.
+/// [`read_digests`], not on a thread that must answer.
 pub async fn digests(paths: Paths) -> Digests {
     let (written, expected, files) = (String::new(), String::new(), Vec::new());
     let nothing = Digests { written, expected, files };
-    let read = move || {
-        let written = std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned();
-        // A host without a name has no configuration either.
-        let now = generator::render(&paths, &config::hostname().unwrap_or_default());
-        Digests { written, expected: now.digest, files: now.files_digest }
-    };
-    tokio::task::spawn_blocking(read).await.unwrap_or(nothing)
+    tokio::task::spawn_blocking(move || read_digests(&paths)).await.unwrap_or(nothing)
+}
+
+/// Reads the groups' files: some dozens of them.
+pub fn read_digests(paths: &Paths) -> Digests {
+    let written = std::fs::read_to_string(&paths.generator_digest).unwrap_or_default().trim().to_owned();
+    // A host without a name has no configuration either.
+    let now = generator::render(paths, &config::hostname().unwrap_or_default());
+    Digests { written, expected: now.digest, files: now.files_digest }
 }
 
 /// The units of a group in one form, target first; or what is wrong with their guards, as one sentence with the remedy.
