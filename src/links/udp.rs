@@ -41,6 +41,8 @@ struct Open {
     /// A socket stays bound to the interface it was bound to, even when another one took over its name. One that took over
     /// its number too has another link address, and knows nothing of the groups that were joined on the old one.
     identity: (u32, Option<[u8; 6]>),
+    /// How often the interface had lost its carrier by then.
+    losses: u32,
     targets: Vec<SocketAddr>,
 }
 
@@ -85,10 +87,12 @@ impl UdpLink {
         if let Some(missing) = self.missing(interface, &place) {
             return self.close(missing);
         }
-        // Behind a returned carrier there may be another switch: it has to be told anew who listens.
-        let joins = returned && matches!(self.config.kind, LinkKind::Mcast { .. });
-        let identity = (interface.index, interface.mac);
-        if self.open.as_ref().is_some_and(|open| open.identity == identity && !joins) {
+        // Behind a returned carrier there may be another switch: it has to be told anew who listens. Down and up may have come in one
+        // moment, or while nothing could be read; the kernel counts them.
+        let (identity, losses) = ((interface.index, interface.mac), interface.carrier_losses);
+        let is_mcast = matches!(self.config.kind, LinkKind::Mcast { .. });
+        let joins = |open: &Open| is_mcast && carrier && (returned || open.losses != losses);
+        if self.open.as_ref().is_some_and(|open| open.identity == identity && !joins(open)) {
             return;
         }
         // The old socket must let go of the port first.
@@ -96,7 +100,7 @@ impl UdpLink {
         match self.open_socket(&place) {
             Ok(socket) => {
                 let targets = self.others.iter().map(|address| place.end(*address, self.config.port)).collect();
-                self.open = Some(Open { socket, identity, targets });
+                self.open = Some(Open { socket, identity, losses, targets });
                 self.fault = None;
             }
             Err(error) => {

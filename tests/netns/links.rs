@@ -376,6 +376,31 @@ fn a_link_joins_again_when_the_carrier_is_back() {
 }
 
 #[test]
+fn a_link_joins_again_when_nobody_saw_that_the_carrier_was_away() {
+    let lab = Lab::new();
+    let mut netlink = Netlink::open().expect("netlink");
+    let mut alpha = open(&mcast("239.0.0.75", false), ALPHA);
+    let socket = |alpha: &UdpLink| alpha.fd().map(|fd| rustix::fs::fstat(fd).expect("open").st_ino);
+    let first = socket(&alpha);
+    refresh(&mut alpha, &mut netlink);
+    assert_eq!(socket(&alpha), first, "nothing happened");
+    let losses = |netlink: &Netlink| netlink.interface("v0").expect("exists").carrier_losses;
+    let before = losses(&netlink);
+    lab.ip_b("link set v0 down");
+    lab.ip_b("link set v0 up");
+    // All of it is read in one go, as far as this link can tell.
+    crate::lab::wait_until(&mut netlink, 50 * SOON, |n| {
+        losses(n) > before && n.interface("v0").is_some_and(|v0| v0.carrier)
+    })
+    .expect("the kernel counts");
+    refresh(&mut alpha, &mut netlink);
+    let second = socket(&alpha);
+    assert_ne!(second, first, "a new switch may not know who listens");
+    refresh(&mut alpha, &mut netlink);
+    assert_eq!(socket(&alpha), second, "once");
+}
+
+#[test]
 fn a_new_interface_under_the_old_number_is_joined_too() {
     let lab = Lab::new();
     let mut netlink = Netlink::open().expect("netlink");

@@ -127,6 +127,7 @@ fn link_facts(message: &Ifinfomsg) -> Option<InterfaceFacts> {
         up: flags.contains(Iff::UP),
         carrier: flags.contains(Iff::UP | Iff::LOWERUP | Iff::RUNNING),
         arp: *message.ifi_type() == Arphrd::Ether && !flags.intersects(Iff::NOARP | Iff::LOOPBACK),
+        carrier_losses: None,
         name: None,
         mac: None,
     };
@@ -135,6 +136,7 @@ fn link_facts(message: &Ifinfomsg) -> Option<InterfaceFacts> {
         match attribute.rta_type() {
             Ifla::Ifname => facts.name = text(payload),
             Ifla::Address => facts.mac = payload.try_into().ok(),
+            Ifla::CarrierDownCount => facts.carrier_losses = payload.try_into().ok().map(u32::from_ne_bytes),
             _ => {}
         }
     }

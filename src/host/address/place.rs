@@ -83,7 +83,7 @@ mod tests {
         let mut changes = Vec::new();
         for (index, (name, addresses)) in interfaces.iter().enumerate() {
             let (index, name, mac) = (index as u32 + 2, Some((*name).to_owned()), Some([2, 0, 0, 0, 0, index as u8]));
-            let facts = InterfaceFacts { index, up: true, carrier: true, arp: true, name, mac };
+            let facts = InterfaceFacts { index, up: true, carrier: true, carrier_losses: None, arp: true, name, mac };
             table.apply(Update::Interface(facts), &mut changes);
             for text in *addresses {
                 let (local, prefix) = text.split_once('/').expect("ADDR/PREFIX");

@@ -30,6 +30,8 @@ pub struct InterfaceState {
     pub up: bool,
     /// Up, with carrier, and not held back by authentication or a lower layer.
     pub carrier: bool,
+    /// How often the kernel saw it without carrier, also when nobody looked.
+    pub carrier_losses: u32,
     /// Neighbours are found by ARP and neighbour solicitation: Ethernet, not the loopback, not NOARP.
     pub arp: bool,
     pub addresses: BTreeSet<InterfaceAddress>,
@@ -48,7 +50,7 @@ impl InterfaceState {
     }
 
     fn same_but_for_addresses(&self, other: &InterfaceState) -> bool {
-        let key = |s: &InterfaceState| (s.index, s.mac, s.up, s.carrier, s.arp);
+        let key = |s: &InterfaceState| (s.index, s.mac, s.up, s.carrier, s.carrier_losses, s.arp);
         self.name == other.name && key(self) == key(other)
     }
 }
@@ -87,6 +89,7 @@ pub(super) struct InterfaceFacts {
     pub(super) index: u32,
     pub(super) up: bool,
     pub(super) carrier: bool,
+    pub(super) carrier_losses: Option<u32>,
     pub(super) arp: bool,
     pub(super) name: Option<String>,
     pub(super) mac: Option<[u8; 6]>,
@@ -153,6 +156,7 @@ impl Table {
             mac: facts.mac.or_else(|| before.and_then(|old| old.mac)),
             up: facts.up,
             carrier: facts.carrier,
+            carrier_losses: facts.carrier_losses.or_else(|| before.map(|old| old.carrier_losses)).unwrap_or_default(),
             arp: facts.arp,
             addresses: before.map(|old| old.addresses.clone()).unwrap_or_default(),
         };
@@ -213,6 +217,7 @@ mod tests {
             index,
             up: true,
             carrier: true,
+            carrier_losses: Some(1),
             arp: true,
             name: name.map(str::to_owned),
             mac: Some([2, 0, 0, 0, 0, index as u8]),
@@ -260,6 +265,16 @@ mod tests {
         assert!(eth0.holds(at(1).local));
         table.apply(Update::Interface(facts(7, None)), &mut changes);
         assert_eq!(table.by_index(7), None, "nothing is known of it yet");
+    }
+
+    #[test]
+    fn a_carrier_that_was_lost_unseen_is_a_change() {
+        let mut table = table(2, &[]);
+        let mut changes = Vec::new();
+        table.apply(Update::Interface(InterfaceFacts { carrier_losses: None, ..facts(2, None) }), &mut changes);
+        assert_eq!(changes, [], "nothing is said of it");
+        table.apply(Update::Interface(InterfaceFacts { carrier_losses: Some(2), ..facts(2, None) }), &mut changes);
+        assert_eq!(changes, [changed("eth0")]);
     }
 
     #[test]
