@@ -86,9 +86,7 @@ impl Guards {
         }
         again
     }
-}
 
-impl Guards {
     /// Whether systemd should be asked to read its units anew, so that it orders what runs as it runs. Once: it may be in vain.
     pub(super) fn wants_reload(&mut self) -> bool {
         std::mem::take(&mut self.stale)

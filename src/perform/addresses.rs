@@ -71,7 +71,8 @@ impl Addresses {
         }
     }
 
-    /// Another configuration. What is under way for a group whose addresses changed meant other ones: it ends unheard.
+    /// Another configuration. What is under way for a group whose addresses changed meant other ones: it is given up,
+    /// and its end is told as unknown.
     pub fn configure(&mut self, old: &Config, new: &Config) {
         let fresh = Addresses::new(new);
         self.by_address = fresh.by_address;

@@ -1,5 +1,5 @@
-//! Asking systemd by running `systemctl` and waiting for it, after a daemon's death. It reaches systemd also when the bus is dead: the one
-//! process that this program starts, and only then (a daemon that lives does it in `without_bus`).
+//! Asking systemd by running `systemctl`, and waiting for it: what follows a daemon's death asks so where the bus is dead. A daemon that
+//! lives must not wait, and asks in `without_bus`; beside these two, this program starts no process.
 //! It must not know what an answer means for a group.
 
 use std::io::Read;
