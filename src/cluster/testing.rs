@@ -30,7 +30,6 @@ pub fn config(me: NodeId) -> Config {
         takeover: TakeoverConfig { proof: ProofPolicy::Silence, delay: Duration::ZERO },
         groups: vec![group()],
         cluster_digest: 1,
-        groups_digest: 1,
     }
 }
 

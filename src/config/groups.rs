@@ -3,7 +3,6 @@
 
 use super::Paths;
 use super::cluster::Cluster;
-use super::digest::Canonical;
 use super::group::{Context, Group, Place, Reading, digest};
 use super::local::Local;
 use super::model::GroupConfig;
@@ -22,16 +21,6 @@ const ANY_HOST: &str = "hafailover-any-host";
 pub(super) struct Groups {
     /// Sorted by name.
     pub(super) groups: Vec<GroupConfig>,
-}
-
-impl Groups {
-    pub(super) fn digest(&self) -> u32 {
-        let mut canonical = Canonical::default();
-        for group in &self.groups {
-            canonical.line(&group.name, group.digest);
-        }
-        canonical.digest()
-    }
 }
 
 pub(super) fn load(

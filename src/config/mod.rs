@@ -133,7 +133,6 @@ fn assemble(cluster: cluster::Cluster, me: model::NodeId, groups: groups::Groups
         timing: cluster.timing,
         links: cluster.links,
         takeover: cluster.takeover,
-        groups_digest: groups.digest(),
         groups: groups.groups,
     }
 }

@@ -45,8 +45,6 @@ pub struct Config {
     pub groups: Vec<GroupConfig>,
     /// First four bytes of SHA-256 over what must be equal on all nodes: the cluster's file.
     pub cluster_digest: u32,
-    /// The same over all groups.
-    pub groups_digest: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -208,7 +208,6 @@ pub(crate) mod tests {
             takeover: TakeoverConfig { proof: ProofPolicy::Silence, delay: Duration::ZERO },
             groups: vec![group("db", &["db.service"]), group("web", &["nginx.service"])],
             cluster_digest: 0,
-            groups_digest: 0,
         }
     }
 

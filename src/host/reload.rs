@@ -170,7 +170,7 @@ pub fn mistakes(problems: &[Problem]) -> String {
 
 /// What of the files takes effect with the next start only. `unknown`: groups that name nodes which this daemon does not know.
 fn restart_for(running: &Config, files: &Config, unknown: &[String]) -> Option<String> {
-    let without_groups = |config: &Config| Config { groups: Vec::new(), groups_digest: 0, ..config.clone() };
+    let without_groups = |config: &Config| Config { groups: Vec::new(), ..config.clone() };
     let mut what = Vec::new();
     if running.cluster_digest != files.cluster_digest {
         what.push("hafailover.toml".to_owned());

@@ -158,7 +158,6 @@ impl Scenario {
             takeover: TakeoverConfig { proof: ProofPolicy::Silence, delay: Duration::ZERO },
             groups: Vec::new(),
             cluster_digest: 1,
-            groups_digest: 1,
         }
     }
 

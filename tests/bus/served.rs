@@ -139,7 +139,6 @@ fn config() -> Config {
             digest: 0,
         }],
         cluster_digest: 0,
-        groups_digest: 0,
     }
 }
 

@@ -67,7 +67,7 @@ fn a_host_that_is_no_node_hears_its_name_and_both_remedies() {
 fn a_label_counts_with_this_hosts_own_name_of_the_interface() {
     let tree = Tree::sound();
     tree.replace(WEB, "dev eth0", "dev eth0 label website");
-    let digest = |tree: &Tree| tree.loaded().config.groups_digest;
+    let digest = |tree: &Tree| tree.loaded().config.groups[1].digest;
     let before = digest(&tree);
     tree.replace(LOCAL, "[interfaces]\n", "[interfaces]\neth0 = \"enp0s31f6\"\n");
     let problems = tree.load().expect_err("enp0s31f6:website has 17 characters");

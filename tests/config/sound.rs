@@ -6,8 +6,8 @@ use hafailover::config::model::{Config, Failback, LinkKind, NodeId};
 use std::net::IpAddr;
 use std::time::Duration;
 
-fn digests(config: &Config) -> (u32, u32) {
-    (config.cluster_digest, config.groups_digest)
+fn digests(config: &Config) -> (u32, Vec<u32>) {
+    (config.cluster_digest, config.groups.iter().map(|group| group.digest).collect())
 }
 
 fn drop_in(directory: &str, name: &str) -> String {
