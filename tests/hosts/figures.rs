@@ -20,39 +20,59 @@ pub struct Figures {
     tried: usize,
 }
 
+/// Whose punctuality is asked for, and how late this machine must have been for a failure to be its own: the cluster's deadtime.
+/// What is later than 10 ms spoils a figure; it makes no daemon choose the wrong owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'lab> {
+    pub sentinels: &'lab Sentinels,
+    pub deadtime: Duration,
+}
+
+impl Judge<'_> {
+    fn late_by_a_deadtime(&self, from: Instant, to: Instant) -> Option<Duration> {
+        self.sentinels.late_between(from, to).filter(|late| *late >= self.deadtime)
+    }
+
+    /// Runs until `wanted` samples count, at most twice as many times. Answers with those, and with how many were tried.
+    fn counted<T>(self, wanted: usize, mut run: impl FnMut() -> Result<(Sample, T)>) -> Result<(Vec<(f64, T)>, usize)> {
+        let (mut counted, mut tried) = (Vec::new(), 0);
+        while counted.len() < wanted {
+            if tried == wanted * 2 {
+                return Err(format!("this machine was late in all but {} of {tried} runs", counted.len()).into());
+            }
+            tried += 1;
+            let begun = Instant::now();
+            match run() {
+                Ok((sample, beside)) if self.sentinels.late_between(sample.from, sample.to).is_none() => {
+                    counted.push((sample.value, beside));
+                }
+                Ok(_) => {}
+                Err(error) => match self.late_by_a_deadtime(begun, Instant::now()) {
+                    Some(late) => println!("run {tried} failed while this machine was late by {late:.0?}: {error}"),
+                    None => return Err(format!("run {tried}: {error}").into()),
+                },
+            }
+        }
+        Ok((counted, tried))
+    }
+}
+
 impl Figures {
-    /// Runs until `wanted` samples count, at most twice as many times. A run that failed while this machine was late says
-    /// nothing either.
+    /// As many figures as `wanted`, of runs in which this machine was punctual.
     pub fn gather(
-        sentinels: &Sentinels,
+        judge: Judge<'_>,
         unit: &'static str,
         wanted: usize,
         mut run: impl FnMut() -> Result<Sample>,
     ) -> Result<Figures> {
-        let mut figures = Figures { unit, values: Vec::new(), tried: 0 };
-        let mut failed = String::new();
-        while figures.values.len() < wanted {
-            if figures.tried == wanted * 2 {
-                let counted = figures.values.len();
-                return Err(
-                    format!("this machine was late in all but {counted} of {} runs{failed}", figures.tried).into()
-                );
-            }
-            figures.tried += 1;
-            let begun = Instant::now();
-            match run() {
-                Ok(sample) if sentinels.late_between(sample.from, sample.to).is_none() => {
-                    figures.values.push(sample.value);
-                }
-                Ok(_) => {}
-                Err(error) if sentinels.late_between(begun, Instant::now()).is_some() => {
-                    failed = format!("; run {} failed: {error}", figures.tried);
-                }
-                Err(error) => return Err(format!("run {}: {error}", figures.tried).into()),
-            }
-        }
-        figures.values.sort_by(f64::total_cmp);
-        Ok(figures)
+        let (counted, tried) = judge.counted(wanted, || run().map(|sample| (sample, ())))?;
+        Ok(Figures::of(unit, counted.iter().map(|(value, ())| *value), tried))
+    }
+
+    fn of(unit: &'static str, values: impl Iterator<Item = f64>, tried: usize) -> Figures {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        Figures { unit, values, tried }
     }
 
     pub fn median(&self) -> f64 {

@@ -1,6 +1,7 @@
 //! Two booted hosts with one configuration, the client beside them, and what scenarios ask and do. It must not know rows.
 
 use crate::client::Client;
+use crate::figures::Judge;
 use crate::host::Host;
 use crate::netwatch::NetWatch;
 use crate::root::Root;
@@ -45,6 +46,11 @@ struct Report {
 impl Lab {
     pub fn open(root: Root, full: bool) -> Result<Lab> {
         Ok(Lab { root, wires: Rc::new(Wires::lay()?), sentinels: Sentinels::post()?, full, report: RefCell::default() })
+    }
+
+    /// For figures of a cluster with these settings.
+    pub fn judge(&self, settings: &Settings) -> Judge<'_> {
+        Judge { sentinels: &self.sentinels, deadtime: settings.deadtime }
     }
 
     /// From now on hosts leave their journals in `build/lab/ROW`.
@@ -99,7 +105,7 @@ pub struct Pair<'lab> {
     begun: Instant,
 }
 
-impl Pair<'_> {
+impl<'lab> Pair<'lab> {
     pub fn switch_both_on(&mut self) -> Result {
         for host in &mut self.hosts {
             host.switch_on()?;
@@ -189,6 +195,11 @@ impl Pair<'_> {
             ensure!(*agreed == owners, "the hosts disagree: {agreed:?} and {owners:?}");
         }
         agreed.ok_or_else(|| "no host is on".into())
+    }
+
+    /// For figures of this pair. Of its own lifetime, so that a run may have the pair for itself.
+    pub fn judge(&self) -> Judge<'lab> {
+        self.lab.judge(&self.settings)
     }
 
     pub fn client(&self) -> Result<Client> {

@@ -20,7 +20,7 @@ const BLOCKED: u16 = 82;
 pub fn row07_service_cable(lab: &Lab) -> Result<String> {
     let pair = lab.pair(Settings::new(10, 30))?;
     let mut phase = Phase::default();
-    let figures = Figures::gather(&lab.sentinels, "ms", 10, || {
+    let figures = Figures::gather(pair.judge(), "ms", 10, || {
         let owner = pair.settled()?;
         let client = pair.served_client()?;
         phase.wait(&pair.settings);
@@ -39,7 +39,7 @@ pub fn row07_service_cable(lab: &Lab) -> Result<String> {
 
 pub fn row08_heartbeats_cut_service_alive(lab: &Lab) -> Result<String> {
     let mut pair = lab.pair(Settings::new(100, 300))?;
-    let figures = Figures::gather(&lab.sentinels, "ms", 5, || {
+    let figures = Figures::gather(pair.judge(), "ms", 5, || {
         whole_again(&mut pair)?;
         let owner = pair.settled()?;
         let (seat, heir) = (pair.host(&owner).seat.clone(), pair.other(&owner).name());
@@ -106,7 +106,7 @@ fn split_and_heal(lab: &Lab, members: &[&'static str]) -> Result<String> {
     pair.settled()?;
     let untouched = pair.alpha().main_pid(ONE_SIDED)?.ok_or("the other group does not run on alpha")?;
     let mut phase = Phase::default();
-    let figures = Figures::gather(&lab.sentinels, "ms", 5, || {
+    let figures = Figures::gather(pair.judge(), "ms", 5, || {
         whole_again(&mut pair)?;
         pair.settled()?;
         lab.wires.cut(&pair.alpha().seat, &LANS)?;

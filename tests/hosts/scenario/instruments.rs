@@ -1,17 +1,20 @@
 //! The lab itself, before anything of ours runs on it: each instrument is shown a known event and has to report it.
 
 use crate::client::Client;
-use crate::figures::ms;
+use crate::figures::{Figures, Judge, Sample, ms};
 use crate::host::Host;
 use crate::pair::{Lab, Pair, VIP};
 use crate::root::EXCLUSIVE;
 use crate::settings::Settings;
-use crate::sys::{Result, run, wait_for};
+use crate::sys::{Result, SENTINEL, become_realtime, run, wait_for};
 use crate::wires::{CLIENT, Direction, HB0, HB1, SERVICE};
 use crate::{ensure, lock};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use std::time::{Duration, Instant};
 
 const MOMENT: Duration = Duration::from_secs(5);
+/// Much for a figure, and nothing for a cluster.
+const LATENESS: Duration = Duration::from_millis(20);
 
 pub fn row00_instruments(lab: &Lab) -> Result<String> {
     let begun = Instant::now();
@@ -21,6 +24,7 @@ pub fn row00_instruments(lab: &Lab) -> Result<String> {
     }
     pair.switch_both_on()?;
     let boot = begun.elapsed();
+    only_what_was_late_is_left_out(lab)?;
     let gap = a_gap_is_measured(&pair)?;
     two_holders_are_seen(&pair)?;
     faults_are_what_they_say(&pair)?;
@@ -34,6 +38,49 @@ fn hold(host: &Host, yes: bool) -> Result {
     host.run(&["ip", "address", if yes { "add" } else { "del" }, &format!("{VIP}/32"), "dev", SERVICE])?;
     // Nobody announces: the client is made to ask again.
     run("ip", &["-n", CLIENT, "neigh", "flush", "dev", SERVICE]).map(drop)
+}
+
+/// Takes one core away from everybody, a sentinel too.
+fn late_machine() -> Result {
+    let hog = std::thread::spawn(|| -> std::io::Result<()> {
+        let mut core = CpuSet::new();
+        core.set(0);
+        sched_setaffinity(None, &core)?;
+        become_realtime(SENTINEL + 1)?;
+        let end = Instant::now() + LATENESS;
+        while Instant::now() < end {}
+        Ok(())
+    });
+    hog.join().map_err(|_| "the thread that takes a core panicked")??;
+    // The sentinel tells of it when it is back.
+    std::thread::sleep(Duration::from_millis(10));
+    Ok(())
+}
+
+/// A late machine takes the figure of its run; a failure it takes only when it was late by a deadtime.
+fn only_what_was_late_is_left_out(lab: &Lab) -> Result {
+    let gathered = |deadtime: Duration, first: fn(Instant) -> Result<Sample>| {
+        let judge = Judge { sentinels: &lab.sentinels, deadtime };
+        let mut runs = 0;
+        let figures = Figures::gather(judge, "ms", 1, || {
+            runs += 1;
+            let from = Instant::now();
+            if runs > 1 {
+                return Ok(Sample { value: 2.0, from, to: Instant::now() });
+            }
+            late_machine()?;
+            first(from)
+        });
+        figures.map(|figures| (runs, figures.median()))
+    };
+    let (long, short) = (LATENESS * 1000, LATENESS / 2);
+    let counted = gathered(long, |from| Ok(Sample { value: 1.0, from, to: Instant::now() }))?;
+    ensure!(counted == (2, 2.0), "a late run's figure counts: {counted:?}");
+    let wrong = gathered(long, |_| Err("wrong".into()));
+    ensure!(wrong.is_err(), "a failure was left out for {LATENESS:?}: {wrong:?}");
+    let forgiven = gathered(short, |_| Err("so late that nobody can tell".into()))?;
+    ensure!(forgiven == (2, 2.0), "a machine that was late by a deadtime: {forgiven:?}");
+    Ok(())
 }
 
 fn a_gap_is_measured(pair: &Pair) -> Result<Duration> {

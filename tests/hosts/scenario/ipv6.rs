@@ -69,8 +69,7 @@ pub fn row33_ipv6_addresses(lab: &Lab) -> Result<String> {
 /// The owner loses its power. The client is the third party whose kernel has to learn the new hardware address.
 fn taken_over(pair: &mut Pair) -> Result<String> {
     let mut phase = Phase::default();
-    let lab = pair.lab;
-    let figures = Figures::gather(&lab.sentinels, "ms", 10, || {
+    let figures = Figures::gather(pair.judge(), "ms", 10, || {
         let owner = pair.settled()?;
         let responders = responders(pair)?;
         let clients = [pair.served_client()?, Client::start(CLIENT, VIP6)?];

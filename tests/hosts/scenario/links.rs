@@ -81,8 +81,8 @@ fn speak_v6(host: &Host) -> Result {
 }
 
 fn failovers(pair: &mut Pair, runs: usize) -> Result<Figures> {
-    let (sentinels, mut phase) = (&pair.lab.sentinels, Phase::default());
-    Figures::gather(sentinels, "ms", runs, || {
+    let mut phase = Phase::default();
+    Figures::gather(pair.judge(), "ms", runs, || {
         let owner = whole_again(pair)?;
         let client = pair.served_client()?;
         phase.wait(&pair.settings);

@@ -54,7 +54,7 @@ pub fn row38_mass_addresses(lab: &Lab) -> Result<String> {
         })
         .collect();
     let mut bare_costs = Vec::new();
-    let figures = Figures::gather(&lab.sentinels, "ms", RUNS, || {
+    let figures = Figures::gather(pair.judge(), "ms", RUNS, || {
         let owner = pair.settled()?;
         let heir = pair.other(&owner).name();
         let from = Instant::now();
@@ -166,7 +166,7 @@ pub fn row38_many_groups(lab: &Lab) -> Result<String> {
     pair.switch_both_on()?;
     let addresses: HashSet<Ipv4Addr> = (1..=GROUPS).map(own).collect();
     let mut bare_costs = Vec::new();
-    let figures = Figures::gather(&lab.sentinels, "ms", TAKEOVERS, || {
+    let figures = Figures::gather(pair.judge(), "ms", TAKEOVERS, || {
         let owner = pair.settled()?;
         let heir = pair.other(&owner).name();
         bare_costs.push(bare_groups(pair.host(heir))?);

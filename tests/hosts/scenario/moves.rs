@@ -51,7 +51,7 @@ pub fn row01_demo(lab: &Lab) -> Result<String> {
 
 pub fn row06_move(lab: &Lab) -> Result<String> {
     let pair = lab.pair(Settings::new(100, 300))?;
-    let figures = Figures::gather(&lab.sentinels, "lost", 20, || {
+    let figures = Figures::gather(pair.judge(), "lost", 20, || {
         let owner = pair.settled()?;
         let heir = pair.other(&owner);
         let client = pair.served_client()?;
@@ -92,7 +92,7 @@ pub fn row10_orderly_leave(lab: &Lab) -> Result<String> {
     }
     let mut said = Vec::new();
     for leave in [Leave::Stop, Leave::Reboot, Leave::Poweroff] {
-        let figures = Figures::gather(&lab.sentinels, "ms", 5, || hand_over(&mut pair, leave, plain))?;
+        let figures = Figures::gather(pair.judge(), "ms", 5, || hand_over(&mut pair, leave, plain))?;
         said.push(format!("{leave:?}: {}", figures.at_most(None, 50.0)?));
         pair.hosts.iter().try_for_each(Host::no_ordering_cycle)?;
     }
@@ -115,7 +115,7 @@ fn plain_stop_and_start(pair: &Pair) -> Result<Plain> {
     let systemctl = |host: &Host, job: &str| host.run(&[&["systemctl", job][..], &MEMBERS].concat());
     systemctl(from_host, "start")?;
     let mut commands = Vec::new();
-    let whole = Figures::gather(&pair.lab.sentinels, "ms", 5, || {
+    let whole = Figures::gather(pair.judge(), "ms", 5, || {
         let from = Instant::now();
         systemctl(from_host, "stop")?;
         systemctl(to_host, "start")?;

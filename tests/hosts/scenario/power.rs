@@ -24,7 +24,7 @@ pub fn row03_power_loss_10_30(lab: &Lab) -> Result<String> {
 fn power_losses(lab: &Lab, settings: Settings, runs: usize) -> Result<Figures> {
     let mut pair = lab.pair(settings)?;
     let mut phase = Phase::default();
-    let figures = Figures::gather(&lab.sentinels, "ms", runs, || {
+    let figures = Figures::gather(pair.judge(), "ms", runs, || {
         let owner = pair.settled()?;
         let client = pair.served_client()?;
         phase.wait(&pair.settings);
@@ -59,7 +59,7 @@ impl Phase {
 pub fn row04_power_loss_with_nginx(lab: &Lab) -> Result<String> {
     let mut pair = lab.pair(Settings::new(100, 300).members(&[NGINX]))?;
     let (mut phase, mut starts) = (Phase::default(), Vec::new());
-    let figures = Figures::gather(&lab.sentinels, "ms", 20, || {
+    let figures = Figures::gather(pair.judge(), "ms", 20, || {
         let owner = pair.settled()?;
         let browser = Browser::start(CLIENT, VIP)?;
         browser.wait_for_answer(Instant::now(), SETTLE)?;
@@ -102,7 +102,7 @@ pub fn row13_cold_start(lab: &Lab) -> Result<String> {
         pair.never_two_owners()?;
     }
     let mut runs = 0;
-    let figures = Figures::gather(&lab.sentinels, "ms", 10, || {
+    let figures = Figures::gather(lab.judge(&Settings::new(100, 300)), "ms", 10, || {
         runs += 1;
         one_alone_then_the_other(lab, if runs % 2 == 1 { "beta" } else { "alpha" })
     })?;
