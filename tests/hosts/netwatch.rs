@@ -1,13 +1,15 @@
-//! One realtime reader of every host's address changes, and of the ARP that the client hears. One thread stamps them all,
-//! so that "before" and "after" mean something between hosts. It must not know why an address moves.
+//! One realtime reader of every host's address changes, and of the ARP and the neighbour advertisements that the client hears.
+//! One thread stamps them all, so that "before" and "after" mean something between hosts. It must not know why an address
+//! moves.
 
 use crate::sys::{INSTRUMENT, Result, become_realtime, inside};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use std::collections::HashSet;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,15 +19,23 @@ use std::time::{Duration, Instant};
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTMGRP_IPV4_IFADDR: u32 = 0x10;
+const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const ETH_P_ARP: u16 = 0x0806;
+const ETH_P_IPV6: u16 = 0x86dd;
+const ICMPV6: u8 = 58;
+const ADVERTISEMENT: u8 = 136;
+const SOLICITED: u8 = 0x40;
+/// A thousand addresses come and go in one go, and are announced in one.
+const ROOM: usize = 8 * 1024 * 1024;
 
 /// An address appeared on a host, or went.
 #[derive(Clone, Debug)]
 pub struct AddressChange {
     pub at: Instant,
     pub host: String,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub added: bool,
 }
 
@@ -37,6 +47,13 @@ pub struct Arp {
     pub sender: Ipv4Addr,
     pub sender_mac: [u8; 6],
     pub target: Ipv4Addr,
+}
+
+/// A neighbour advertisement that nobody had asked for, as the client heard it.
+#[derive(Clone, Copy, Debug)]
+pub struct Advertisement {
+    pub at: Instant,
+    pub address: Ipv6Addr,
 }
 
 /// A host had the address from `from` to `to`; to the end of time if `to` is missing.
@@ -51,6 +68,7 @@ pub struct Tenure {
 struct Seen {
     addresses: Vec<AddressChange>,
     arps: Vec<Arp>,
+    advertisements: Vec<Advertisement>,
     /// The kernel dropped events: what was seen proves nothing.
     lost: Option<String>,
 }
@@ -59,6 +77,7 @@ struct Seen {
 enum Kind {
     Addresses(String),
     Arps,
+    Advertisements,
 }
 
 #[derive(Debug)]
@@ -101,9 +120,12 @@ impl NetWatch {
         Ok(())
     }
 
-    pub fn add_arp(&self, namespace: &str) -> Result {
-        let socket = inside(namespace, arp_socket)?;
-        self.sources().push(Source { kind: Kind::Arps, socket });
+    /// Begins to read what is told to all neighbours of this namespace.
+    pub fn add_client(&self, namespace: &str) -> Result {
+        for (kind, protocol) in [(Kind::Arps, ETH_P_ARP), (Kind::Advertisements, ETH_P_IPV6)] {
+            let socket = inside(namespace, || packet_socket(protocol))?;
+            self.sources().push(Source { kind, socket });
+        }
         Ok(())
     }
 
@@ -111,22 +133,22 @@ impl NetWatch {
     pub fn host_died(&self, host: &str, at: Instant) {
         self.sources().retain(|source| !matches!(&source.kind, Kind::Addresses(name) if name == host));
         let mut seen = self.seen.lock().expect("the reader does not panic");
-        let mut held: Vec<Ipv4Addr> = Vec::new();
-        for change in seen.addresses.iter().filter(|change| change.host == host) {
-            held.retain(|address| *address != change.address);
-            if change.added {
-                held.push(change.address);
-            }
-        }
-        for address in held {
+        for address in held_by(&seen.addresses, host) {
             seen.addresses.push(AddressChange { at, host: host.into(), address, added: false });
         }
     }
 
-    pub fn changes(&self, address: Ipv4Addr) -> Vec<AddressChange> {
+    /// All addresses that the host has now.
+    pub fn held_by(&self, host: &str) -> HashSet<IpAddr> {
+        held_by(&self.seen.lock().expect("the reader does not panic").addresses, host)
+    }
+
+    pub fn changes(&self, address: impl Into<IpAddr>) -> Vec<AddressChange> {
+        let address = address.into();
         let seen = self.seen.lock().expect("the reader does not panic");
         let mut changes: Vec<_> = seen.addresses.iter().filter(|change| change.address == address).cloned().collect();
-        changes.sort_by_key(|change| (change.at, change.added));
+        // What one host did within one stamp stays in its order.
+        changes.sort_by_key(|change| change.at);
         changes
     }
 
@@ -134,12 +156,16 @@ impl NetWatch {
         self.seen.lock().expect("the reader does not panic").arps.clone()
     }
 
+    pub fn advertisements(&self) -> Vec<Advertisement> {
+        self.seen.lock().expect("the reader does not panic").advertisements.clone()
+    }
+
     /// Who has the address now.
-    pub fn holders(&self, address: Ipv4Addr) -> Vec<String> {
+    pub fn holders(&self, address: impl Into<IpAddr>) -> Vec<String> {
         self.tenures(address).into_iter().filter(|tenure| tenure.to.is_none()).map(|tenure| tenure.host).collect()
     }
 
-    pub fn tenures(&self, address: Ipv4Addr) -> Vec<Tenure> {
+    pub fn tenures(&self, address: impl Into<IpAddr>) -> Vec<Tenure> {
         let mut tenures: Vec<Tenure> = Vec::new();
         for change in self.changes(address) {
             let open = tenures.iter_mut().find(|tenure| tenure.host == change.host && tenure.to.is_none());
@@ -154,7 +180,8 @@ impl NetWatch {
     }
 
     /// The first time since `since` at which two hosts had the address, or may have had it, in a sentence.
-    pub fn overlap(&self, address: Ipv4Addr, since: Instant) -> Option<String> {
+    pub fn overlap(&self, address: impl Into<IpAddr>, since: Instant) -> Option<String> {
+        let address = address.into();
         if let Some(lost) = &self.seen.lock().expect("the reader does not panic").lost {
             return Some(lost.clone());
         }
@@ -188,6 +215,18 @@ impl Drop for NetWatch {
             let _ = thread.join();
         }
     }
+}
+
+fn held_by(changes: &[AddressChange], host: &str) -> HashSet<IpAddr> {
+    let mut held = HashSet::new();
+    for change in changes.iter().filter(|change| change.host == host) {
+        if change.added {
+            held.insert(change.address);
+        } else {
+            held.remove(&change.address);
+        }
+    }
+    held
 }
 
 fn read_all(seen: &Mutex<Seen>, sources: &Mutex<Vec<Source>>, stop: &AtomicBool) {
@@ -227,7 +266,9 @@ fn drain(source: &Source, at: Instant, seen: &mut Seen) {
         let packet = &packet[..length];
         match &source.kind {
             Kind::Addresses(host) => read_addresses(packet, host, at, &mut seen.addresses),
-            Kind::Arps => seen.arps.extend(read_arp(packet, at)),
+            // More may come while these are read: the last of many must not carry the stamp of the first.
+            Kind::Arps => seen.arps.extend(read_arp(packet, Instant::now())),
+            Kind::Advertisements => seen.advertisements.extend(read_advertisement(packet, Instant::now())),
         }
     }
 }
@@ -235,16 +276,17 @@ fn drain(source: &Source, at: Instant, seen: &mut Seen) {
 /// Protocol 0 of netlink is the one for routes and addresses.
 fn address_socket() -> io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    // A thousand addresses come and go in one go.
-    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 * 1024 * 1024)?;
-    bind(&socket, &SocketAddrNetlink::new(0, RTMGRP_IPV4_IFADDR))?;
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, ROOM)?;
+    bind(&socket, &SocketAddrNetlink::new(0, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))?;
     Ok(socket)
 }
 
-fn arp_socket() -> io::Result<OwnedFd> {
+fn packet_socket(protocol: u16) -> io::Result<OwnedFd> {
     // A packet socket with a protocol hears all interfaces of its namespace without being bound.
-    let protocol = NonZeroU32::new(u32::from(ETH_P_ARP.to_be())).map(rustix::net::Protocol::from_raw);
-    Ok(socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?)
+    let protocol = NonZeroU32::new(u32::from(protocol.to_be())).map(rustix::net::Protocol::from_raw);
+    let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, ROOM)?;
+    Ok(socket)
 }
 
 /// Walks the messages of one netlink datagram (struct nlmsghdr, struct ifaddrmsg, attributes).
@@ -260,16 +302,20 @@ fn read_addresses(mut packet: &[u8], host: &str, at: Instant, changes: &mut Vec<
     }
 }
 
-fn local_address(mut attributes: &[u8]) -> Option<Ipv4Addr> {
+/// An IPv6 address is its own local one, unless the interface has a far end.
+fn local_address(mut attributes: &[u8]) -> Option<IpAddr> {
+    let mut found = None;
     while let Some(header) = attributes.get(..4) {
         let length = usize::from(u16::from_ne_bytes([header[0], header[1]])).max(4);
         let value = attributes.get(4..length)?;
-        if u16::from_ne_bytes([header[2], header[3]]) == IFA_LOCAL {
-            return <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from);
+        let kind = u16::from_ne_bytes([header[2], header[3]]);
+        if kind == IFA_LOCAL || kind == IFA_ADDRESS && found.is_none() {
+            let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
+            found = v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok();
         }
         attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    None
+    found
 }
 
 /// Ethernet header (14), then ARP for IPv4 over Ethernet.
@@ -278,4 +324,12 @@ fn read_arp(packet: &[u8], at: Instant) -> Option<Arp> {
     let address = |from: usize| Ipv4Addr::new(arp[from], arp[from + 1], arp[from + 2], arp[from + 3]);
     let sender_mac = arp[8..14].try_into().ok()?;
     Some(Arp { at, request: arp[7] == 1, sender: address(14), sender_mac, target: address(24) })
+}
+
+/// Ethernet header (14), IPv6 (40), then the advertisement: flags, and the address.
+fn read_advertisement(packet: &[u8], at: Instant) -> Option<Advertisement> {
+    let (ip, message) = (packet.get(14..54)?, packet.get(54..78)?);
+    let unasked = ip[6] == ICMPV6 && message[0] == ADVERTISEMENT && message[4] & SOLICITED == 0;
+    let address = <[u8; 16]>::try_from(&message[8..24]).ok()?;
+    unasked.then_some(Advertisement { at, address: address.into() })
 }

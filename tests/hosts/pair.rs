@@ -13,7 +13,7 @@ use crate::{ensure, lock};
 use hafailover::cluster::status::{GroupStatus, Status};
 use std::cell::RefCell;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ impl Lab {
     pub fn pair_off(&self, settings: Settings) -> Result<Pair<'_>> {
         lock::clear()?;
         let watch = Rc::new(NetWatch::start()?);
-        watch.add_arp(CLIENT)?;
+        watch.add_client(CLIENT)?;
         let make = |seat| Host::make(seat, &self.root, self.wires.clone(), watch.clone(), vec![VIP, VIP2]);
         let hosts = [make(ALPHA)?, make(BETA)?];
         for host in &hosts {
@@ -219,7 +219,7 @@ impl<'lab> Pair<'lab> {
     }
 
     /// The same for these addresses.
-    pub fn never_two_owners_of(&self, addresses: impl IntoIterator<Item = Ipv4Addr>) -> Result {
+    pub fn never_two_owners_of<A: Into<IpAddr>>(&self, addresses: impl IntoIterator<Item = A>) -> Result {
         for address in addresses {
             let overlap = self.watch.overlap(address, self.begun);
             ensure!(overlap.is_none(), "{}", overlap.unwrap_or_default());

@@ -10,11 +10,13 @@ use crate::sys::{Result, SENTINEL, become_realtime, run, wait_for};
 use crate::wires::{CLIENT, Direction, HB0, HB1, SERVICE};
 use crate::{ensure, lock};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 const MOMENT: Duration = Duration::from_secs(5);
 /// Much for a figure, and nothing for a cluster.
 const LATENESS: Duration = Duration::from_millis(20);
+const OTHER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x79);
 
 pub fn row00_instruments(lab: &Lab) -> Result<String> {
     let begun = Instant::now();
@@ -114,7 +116,15 @@ fn two_holders_are_seen(pair: &Pair) -> Result {
     hold(pair.alpha(), true)?;
     wait_for("two holders", MOMENT, || (pair.watch.holders(VIP).len() == 2).then_some(()))?;
     ensure!(pair.never_two_owners().is_err(), "two holders of one address went unnoticed");
-    hold(pair.beta(), false)
+    hold(pair.beta(), false)?;
+    let hold = |host: &Host, word| host.run(&["ip", "address", word, &format!("{OTHER6}/64"), "dev", SERVICE, "nodad"]);
+    hold(pair.alpha(), "add")?;
+    hold(pair.beta(), "add")?;
+    wait_for("two holders of an IPv6 address", MOMENT, || (pair.watch.holders(OTHER6).len() == 2).then_some(()))?;
+    ensure!(pair.never_two_owners_of([OTHER6]).is_err(), "two holders of one IPv6 address went unnoticed");
+    hold(pair.alpha(), "del")?;
+    wait_for("one holder", MOMENT, || (pair.watch.holders(OTHER6) == ["beta"]).then_some(()))?;
+    hold(pair.beta(), "del").map(drop)
 }
 
 fn reaches(from: &Host, to: &Host, lan: &str) -> Result<bool> {

@@ -61,6 +61,7 @@ pub fn row33_ipv6_addresses(lab: &Lab) -> Result<String> {
     answered_probe_blocks(&mut pair)?;
     let back = flushed_is_no_deletion(&mut pair)?;
     pair.never_two_owners()?;
+    pair.never_two_owners_of([VIP6, ONLY6])?;
     Ok(format!(
         "both addresses serve again after {takeover}; heartbeats cut: blocked; link off and on: back in {back:.1} ms"
     ))

@@ -35,7 +35,6 @@ fn many(net: u8) -> Vec<VirtualAddress> {
     let address = service_address;
     let ipv6 = |n| Ipv6Addr::new(0x2001, 0xdb8, u16::from(net), 0, 0, 0, 0, n + 1);
     let ipv4 = |n: u16| Ipv4Addr::new(10, net, (n / 250) as u8, (n % 250) as u8 + 1);
-    // IPv4 last: when the client has heard of the last one, it has heard of all.
     let all = (0..EACH).map(|n| address(ipv6(n).into(), 64));
     all.chain((0..EACH).map(|n| address(ipv4(n).into(), 16))).collect()
 }
@@ -46,13 +45,7 @@ pub fn row38_mass_addresses(lab: &Lab) -> Result<String> {
     let given = all.iter().map(|it| format!("{}/{} dev {SERVICE}", it.address, it.prefix));
     settings.groups[0].addresses.extend(given);
     let mut pair = pair_with_ipv6(lab, settings)?;
-    let ipv4: HashSet<Ipv4Addr> = all
-        .iter()
-        .filter_map(|it| match it.address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        })
-        .collect();
+    let addresses: HashSet<IpAddr> = all.iter().map(|it| it.address).collect();
     let mut bare_costs = Vec::new();
     let figures = Figures::gather(pair.judge(), "ms", RUNS, || {
         let owner = pair.settled()?;
@@ -61,19 +54,22 @@ pub fn row38_mass_addresses(lab: &Lab) -> Result<String> {
         bare_costs.push(bare_cost(pair.host(heir))?);
         std::thread::sleep(Duration::from_secs(1));
         let cut = pair.host_mut(&owner).lose_power()?;
-        let done = announced(&pair, &ipv4, cut)?;
+        let done = announced(&pair, &addresses, cut)?;
         let to = Instant::now();
         std::thread::sleep(pair.settings.deadtime);
-        let heir = pair.host(heir);
-        let begun = entry(heir, STARTING, cut)?;
-        entry(heir, RUNNING, cut)?;
+        let begun = entry(pair.host(heir), STARTING, cut)?;
+        entry(pair.host(heir), RUNNING, cut)?;
+        all_on(&pair, heir, &addresses)?;
         switch_on(&mut pair, &owner)?;
         pair.settled()?;
         Ok(Sample { value: ms(done.saturating_duration_since(begun)), from, to })
     })?;
     let bare = median(bare_costs);
     let moved = moved_without_a_late_heartbeat(&pair)?;
+    let owner = pair.settled()?;
+    all_on(&pair, &owner, &addresses)?;
     pair.never_two_owners()?;
+    pair.never_two_owners_of(addresses)?;
     let ratio = figures.median() / bare;
     let text = format!(
         "{EACH} + {EACH} addresses: bare {bare:.1} ms, from the start to the last announcement {figures}: {ratio:.2} \
@@ -100,16 +96,34 @@ fn bare_cost(host: &Host) -> Result<f64> {
     })
 }
 
-/// When the client had heard the first announcement of the last of them.
-fn announced(pair: &Pair, addresses: &HashSet<Ipv4Addr>, since: Instant) -> Result<Instant> {
-    wait_for("all announcements", SETTLE, || {
+/// It has every one of them, and nobody else has one.
+fn all_on(pair: &Pair, owner: &str, addresses: &HashSet<IpAddr>) -> Result {
+    let held = pair.watch.held_by(owner);
+    let missing: Vec<_> = addresses.difference(&held).collect();
+    ensure!(missing.is_empty(), "{owner} lacks {} of {}: {:?}", missing.len(), addresses.len(), missing.first());
+    let other = pair.other(owner).name();
+    let left = pair.watch.held_by(other).intersection(addresses).count();
+    ensure!(left == 0, "{owner} has all {}, and {other} still {left} of them", addresses.len());
+    Ok(())
+}
+
+/// When the client had heard the first announcement of the last of them: ARP or neighbour advertisement, unasked.
+fn announced(pair: &Pair, addresses: &HashSet<IpAddr>, since: Instant) -> Result<Instant> {
+    let mut missing = 0;
+    let heard = wait_for("all announcements", SETTLE, || {
         // Who looks takes time from those who are looked at.
         std::thread::sleep(Duration::from_millis(100));
         let mut open = addresses.clone();
-        let arps = pair.watch.arps();
-        let mut news = arps.iter().filter(|arp| arp.at >= since && arp.sender == arp.target);
-        news.find(|arp| open.remove(&arp.sender) && open.is_empty()).map(|arp| arp.at)
-    })
+        let (arps, advertisements) = (pair.watch.arps(), pair.watch.advertisements());
+        let arps = arps.iter().filter(|arp| arp.sender == arp.target).map(|arp| (arp.at, IpAddr::from(arp.sender)));
+        let news = arps.chain(advertisements.iter().map(|said| (said.at, said.address.into())));
+        let mut news: Vec<_> = news.filter(|(at, _)| *at >= since).collect();
+        news.sort_by_key(|(at, _)| *at);
+        let last = news.iter().find(|(_, address)| open.remove(address) && open.is_empty()).map(|(at, _)| *at);
+        missing = open.len();
+        last
+    });
+    heard.map_err(|error| format!("{error}; {missing} of {} are missing", addresses.len()).into())
 }
 
 fn entry(host: &Host, number: u16, since: Instant) -> Result<Instant> {
@@ -164,7 +178,7 @@ pub fn row38_many_groups(lab: &Lab) -> Result<String> {
         beside_ours(host, &pair.settings)?;
     }
     pair.switch_both_on()?;
-    let addresses: HashSet<Ipv4Addr> = (1..=GROUPS).map(own).collect();
+    let addresses: HashSet<IpAddr> = (1..=GROUPS).map(|number| own(number).into()).collect();
     let mut bare_costs = Vec::new();
     let figures = Figures::gather(pair.judge(), "ms", TAKEOVERS, || {
         let owner = pair.settled()?;
@@ -177,6 +191,7 @@ pub fn row38_many_groups(lab: &Lab) -> Result<String> {
         let to = Instant::now();
         pair.settled()?;
         let begun = first_start(pair.host(heir), cut)?;
+        all_on(&pair, heir, &addresses)?;
         pair.return_of(&owner)?;
         Ok(Sample { value: ms(done.saturating_duration_since(begun)), from, to })
     })?;
