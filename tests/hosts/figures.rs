@@ -69,6 +69,18 @@ impl Figures {
         Ok(Figures::of(unit, counted.iter().map(|(value, ())| *value), tried))
     }
 
+    /// The same, and beside it what the same work cost without us, in just the runs that count.
+    pub fn gather_beside(
+        judge: Judge<'_>,
+        unit: &'static str,
+        wanted: usize,
+        run: impl FnMut() -> Result<(Sample, f64)>,
+    ) -> Result<(Figures, Figures)> {
+        let (counted, tried) = judge.counted(wanted, run)?;
+        let bare = Figures::of(unit, counted.iter().map(|(_, bare)| *bare), tried);
+        Ok((Figures::of(unit, counted.iter().map(|(value, _)| *value), tried), bare))
+    }
+
     fn of(unit: &'static str, values: impl Iterator<Item = f64>, tried: usize) -> Figures {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);

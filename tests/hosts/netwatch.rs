@@ -143,6 +143,13 @@ impl NetWatch {
         held_by(&self.seen.lock().expect("the reader does not panic").addresses, host)
     }
 
+    /// When the first of these addresses appeared on the host after `since`.
+    pub fn first_added(&self, host: &str, addresses: &HashSet<IpAddr>, since: Instant) -> Option<Instant> {
+        let seen = self.seen.lock().expect("the reader does not panic");
+        let added = seen.addresses.iter().filter(|change| change.added && change.host == host && change.at >= since);
+        added.filter(|change| addresses.contains(&change.address)).map(|change| change.at).min()
+    }
+
     pub fn changes(&self, address: impl Into<IpAddr>) -> Vec<AddressChange> {
         let address = address.into();
         let seen = self.seen.lock().expect("the reader does not panic");

@@ -46,25 +46,25 @@ pub fn row38_mass_addresses(lab: &Lab) -> Result<String> {
     settings.groups[0].addresses.extend(given);
     let mut pair = pair_with_ipv6(lab, settings)?;
     let addresses: HashSet<IpAddr> = all.iter().map(|it| it.address).collect();
-    let mut bare_costs = Vec::new();
-    let figures = Figures::gather(pair.judge(), "ms", RUNS, || {
+    let (figures, bare) = Figures::gather_beside(pair.judge(), "ms", RUNS, || {
         let owner = pair.settled()?;
         let heir = pair.other(&owner).name();
         let from = Instant::now();
-        bare_costs.push(bare_cost(pair.host(heir))?);
+        let bare = bare_cost(pair.host(heir))?;
         std::thread::sleep(Duration::from_secs(1));
         let cut = pair.host_mut(&owner).lose_power()?;
         let done = announced(&pair, &addresses, cut)?;
         let to = Instant::now();
         std::thread::sleep(pair.settings.deadtime);
-        let begun = entry(pair.host(heir), STARTING, cut)?;
+        let said = entry(pair.host(heir), STARTING, cut)?;
         entry(pair.host(heir), RUNNING, cut)?;
+        let begun = begun(&pair, heir, &addresses, said, cut)?;
         all_on(&pair, heir, &addresses)?;
         switch_on(&mut pair, &owner)?;
         pair.settled()?;
-        Ok(Sample { value: ms(done.saturating_duration_since(begun)), from, to })
+        Ok((Sample { value: ms(done.saturating_duration_since(begun)), from, to }, bare))
     })?;
-    let bare = median(bare_costs);
+    let bare = bare.median();
     let moved = moved_without_a_late_heartbeat(&pair)?;
     let owner = pair.settled()?;
     all_on(&pair, &owner, &addresses)?;
@@ -94,6 +94,12 @@ fn bare_cost(host: &Host) -> Result<f64> {
         all.iter().rev().for_each(|address| bare.remove(address));
         Ok(ms(cost))
     })
+}
+
+/// When the work began: the thread that tells of it may be later than the first address.
+fn begun(pair: &Pair, heir: &str, addresses: &HashSet<IpAddr>, said: Instant, since: Instant) -> Result<Instant> {
+    let first = pair.watch.first_added(heir, addresses, since);
+    first.map(|first| first.min(said)).ok_or_else(|| format!("no address appeared on {heir}").into())
 }
 
 /// It has every one of them, and nobody else has one.
@@ -179,23 +185,22 @@ pub fn row38_many_groups(lab: &Lab) -> Result<String> {
     }
     pair.switch_both_on()?;
     let addresses: HashSet<IpAddr> = (1..=GROUPS).map(|number| own(number).into()).collect();
-    let mut bare_costs = Vec::new();
-    let figures = Figures::gather(pair.judge(), "ms", TAKEOVERS, || {
+    let (figures, bare) = Figures::gather_beside(pair.judge(), "ms", TAKEOVERS, || {
         let owner = pair.settled()?;
         let heir = pair.other(&owner).name();
-        bare_costs.push(bare_groups(pair.host(heir))?);
-        std::thread::sleep(Duration::from_secs(1));
         let from = Instant::now();
+        let bare = bare_groups(pair.host(heir))?;
+        std::thread::sleep(Duration::from_secs(1));
         let cut = pair.host_mut(&owner).lose_power()?;
         let done = announced(&pair, &addresses, cut)?;
         let to = Instant::now();
         pair.settled()?;
-        let begun = first_start(pair.host(heir), cut)?;
+        let begun = begun(&pair, heir, &addresses, first_start(pair.host(heir), cut)?, cut)?;
         all_on(&pair, heir, &addresses)?;
         pair.return_of(&owner)?;
-        Ok(Sample { value: ms(done.saturating_duration_since(begun)), from, to })
+        Ok((Sample { value: ms(done.saturating_duration_since(begun)), from, to }, bare))
     })?;
-    let bare = median(bare_costs);
+    let bare = bare.median();
     pair.never_two_owners_of(addresses)?;
     let ratio = figures.median() / bare;
     let text = format!(
@@ -252,9 +257,4 @@ fn first_start(host: &Host, since: Instant) -> Result<Instant> {
     let starts = told(STARTING)?;
     let first = starts.iter().map(|entry| crate::scenario::moves::sent(entry).unwrap_or(entry.at)).min();
     first.ok_or_else(|| "no start".into())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
