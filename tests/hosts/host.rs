@@ -334,11 +334,6 @@ impl Drop for Host {
     }
 }
 
-/// Matches the entries about one kind of change, by the number that src/journal/render.rs gives it.
-pub fn change(number: u16) -> String {
-    format!("MESSAGE_ID=6f1d83c24b0e4d559a7c41e82d30{number:04x}")
-}
-
 /// One entry of a journal.
 #[derive(Debug)]
 pub struct Entry {

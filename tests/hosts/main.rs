@@ -11,8 +11,8 @@
 //! ```
 //!
 //! The files, from the ground up: `sys` (kernel), `wires` (LANs), `root` (files of all hosts), `host` (one host), `settings`
-//! (our configuration), the instruments `client`, `http`, `netwatch`, `sentinel`, `lock`, `neighbours`, `bare`, `starter`, then
-//! `pair` (two hosts as one thing), `figures`, and the rows in `scenario/`. What a host said stays in `build/lab/ROW/`.
+//! (our configuration), the instruments `client`, `http`, `netwatch`, `sentinel`, `changes`, `lock`, `neighbours`, `bare`, `starter`,
+//! then `pair` (two hosts as one thing), `figures`, and the rows in `scenario/`. What a host said stays in `build/lab/ROW/`.
 
 #![allow(unreachable_pub)] // Nothing is reachable from outside a test program.
 
@@ -20,6 +20,7 @@
 mod bare;
 #[path = "../config/cases.rs"]
 mod cases;
+mod changes;
 mod client;
 mod demo;
 mod figures;

@@ -1,5 +1,6 @@
 //! Nothing happens, and nothing may: no takeover without a reason, under load, without a journal, within the budget.
 
+use crate::changes::{BLOCKED, NODE_LATE, NODE_LOST, first_of};
 use crate::ensure;
 use crate::host::{Host, send};
 use crate::pair::{Lab, Pair, SETTLE, VIP};
@@ -47,8 +48,8 @@ fn nothing_moves_for(pair: &Pair, span: Duration) -> Result<String> {
     let mut lost = 0;
     for host in &pair.hosts {
         let said = host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], from)?;
-        lost += said.iter().filter(|entry| entry.message.contains("late heartbeat")).count();
-        let alarm = said.iter().find(|entry| ["is dead", "blocked:"].iter().any(|word| entry.message.contains(word)));
+        lost += said.iter().filter(|entry| NODE_LATE.is(entry)).count();
+        let alarm = first_of(&said, &[NODE_LOST, BLOCKED]);
         ensure!(!punctual || alarm.is_none(), "{}: a false alarm: {alarm:?}", host.name());
     }
     let machine =
@@ -125,7 +126,7 @@ pub fn row18_journal_stands_still(lab: &Lab) -> Result<String> {
         ensure!(gap < warntime, "{} said nothing for {gap:?}, warntime is {warntime:?}", host.name());
         afterwards.push(format!("{}, longest gap {gap:.0?}", accounted(host, from)?));
         let late = host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], from)?;
-        let late = late.into_iter().find(|entry| entry.message.contains("late heartbeat"));
+        let late = first_of(&late, &[NODE_LATE]);
         ensure!(late.is_none(), "{}: {late:?}", host.name());
     }
     Ok(format!("60 s without journald: no heartbeat missed, nothing moved; afterwards {}", afterwards.join("; ")))

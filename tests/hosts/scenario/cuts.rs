@@ -1,8 +1,9 @@
 //! Cables pulled, links cut, the cluster split and healed.
 
+use crate::changes::{BLOCKED, Change, LINK_HEARD, LINK_SILENT, change};
 use crate::ensure;
 use crate::figures::{Figures, Sample, ms};
-use crate::host::{Host, change};
+use crate::host::Host;
 use crate::pair::{Lab, Pair, SETTLE, VIP, VIP2};
 use crate::scenario::power::Phase;
 use crate::settings::{Group, Settings};
@@ -11,11 +12,6 @@ use crate::wires::{Direction, HB0, HB1, LANS, SERVICE};
 use std::time::{Duration, Instant};
 
 const NGINX: &str = "nginx.service";
-
-/// Changes as the journal numbers them.
-const LINK_SILENT: u16 = 42;
-const LINK_HEARD: u16 = 43;
-const BLOCKED: u16 = 82;
 
 pub fn row07_service_cable(lab: &Lab) -> Result<String> {
     let pair = lab.pair(Settings::new(10, 30))?;
@@ -213,8 +209,8 @@ fn warned_and_recovered(
 }
 
 /// Waits for the entry of this kind that names link and peer, in its fields and in its text.
-fn spoke(host: &Host, number: u16, link: &str, peer: &str, text: &str, since: Instant) -> Result {
-    let fields = [change(number), format!("HAFAILOVER_LINK={link}"), format!("HAFAILOVER_PEER={peer}")];
+fn spoke(host: &Host, kind: Change, link: &str, peer: &str, text: &str, since: Instant) -> Result {
+    let fields = [change(kind), format!("HAFAILOVER_LINK={link}"), format!("HAFAILOVER_PEER={peer}")];
     let fields = fields.each_ref().map(String::as_str);
     wait_for(&format!("`{text}` in the journal of {}", host.name()), SETTLE, || {
         let entries = host.said(&fields, since).ok()?;

@@ -1,7 +1,8 @@
 //! The daemon dies, hangs, or is restarted, while what it runs goes on.
 
+use crate::changes::{BLOCKED, NODE_LOST, RELEASED, STARTING, change};
 use crate::ensure;
-use crate::host::{Host, change, send};
+use crate::host::{Host, send};
 use crate::http::Browser;
 use crate::pair::{Lab, Pair, SETTLE, VIP};
 use crate::root::EXCLUSIVE;
@@ -16,12 +17,6 @@ use std::time::{Duration, Instant};
 
 const DAEMON: &str = "hafailover.service";
 const NGINX: &str = "nginx.service";
-
-/// Changes as the journal numbers them.
-const NODE_LOST: u16 = 4;
-const STARTING: u16 = 60;
-const RELEASED: u16 = 64;
-const BLOCKED: u16 = 82;
 
 pub fn row11_daemon_killed_10_30(lab: &Lab) -> Result<String> {
     killed_and_adopted(lab, Settings::new(10, 30), 20)

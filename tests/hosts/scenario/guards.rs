@@ -1,7 +1,8 @@
 //! A member runs only where the group is owned, whoever else wants it to.
 
+use crate::changes::{STARTING, change};
 use crate::ensure;
-use crate::host::{Host, change};
+use crate::host::Host;
 use crate::pair::{Lab, Pair, SETTLE, VIP};
 use crate::root::EXCLUSIVE;
 use crate::settings::{Group, Settings};
@@ -18,9 +19,6 @@ const TIMER: &str = "chores.timer";
 const TRIGGERED: [&str; 2] = ["inbox.service", "chores.service"];
 /// What every refusal comes down to.
 const GRANT: &str = "/run/hafailover/grant/web";
-
-/// Changes as the journal numbers them.
-const STARTING: u16 = 60;
 
 pub fn row12_guards(lab: &Lab) -> Result<String> {
     let mut pair = lab.pair_off(Settings::new(100, 300).members(&MEMBERS))?;

@@ -1,8 +1,9 @@
 //! Interfaces that are missing, deleted, made anew, renamed, and that flap.
 
+use crate::changes::{LINK_HEARD, LINK_SILENT, LINK_USABLE, change};
 use crate::ensure;
 use crate::figures::ms;
-use crate::host::{Host, change, send};
+use crate::host::{Host, send};
 use crate::pair::{Lab, Pair, SETTLE, VIP};
 use crate::scenario::calm::resident;
 use crate::scenario::moves::sent;
@@ -12,11 +13,6 @@ use crate::wires::{HB0, HB1, SERVICE};
 use rustix::process::Signal;
 use std::fs;
 use std::time::{Duration, Instant};
-
-/// Changes as the journal numbers them.
-const LINK_USABLE: u16 = 40;
-const LINK_SILENT: u16 = 42;
-const LINK_HEARD: u16 = 43;
 
 const RECOVERED_WITHIN: Duration = Duration::from_secs(1);
 const FLAPS: usize = 50;

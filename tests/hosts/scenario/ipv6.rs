@@ -1,9 +1,10 @@
 //! IPv6 addresses.
 
+use crate::changes::{BLOCKED, NOT_REPAIRED, REPAIRED, RETURNED, change};
 use crate::client::{Client, Responder};
 use crate::ensure;
 use crate::figures::{Figures, Sample, ms};
-use crate::host::{Host, change};
+use crate::host::Host;
 use crate::pair::{Lab, Pair, SETTLE};
 use crate::scenario::power::Phase;
 use crate::settings::{Group, Settings};
@@ -11,12 +12,6 @@ use crate::sys::{Result, run, wait_for};
 use crate::wires::{CLIENT, HB0, HB1, SERVICE};
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
-
-/// Changes as the journal numbers them.
-const REPAIRED: u16 = 69;
-const RETURNED: u16 = 79;
-const BLOCKED: u16 = 82;
-const NOT_REPAIRED: u16 = 88;
 
 const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x77);
 /// Of a group without an IPv4 address.

@@ -1,9 +1,10 @@
 //! Many addresses in one group, and many groups, beside what the same work costs without us.
 
 use crate::bare::Bare;
+use crate::changes::{Change, NODE_LATE, RUNNING, STARTING, change};
 use crate::ensure;
 use crate::figures::{Figures, Sample, ms};
-use crate::host::{Host, change};
+use crate::host::Host;
 use crate::pair::{Lab, Pair, SETTLE};
 use crate::scenario::ipv6::{pair_with_ipv6, switch_on};
 use crate::settings::{Group, Settings};
@@ -15,11 +16,6 @@ use hafailover::host::address::Netlink;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
-
-/// Changes as the journal numbers them.
-const NODE_LATE: u16 = 2;
-const STARTING: u16 = 60;
-const RUNNING: u16 = 61;
 
 /// Addresses of each kind.
 const EACH: u16 = 500;
@@ -132,9 +128,9 @@ fn announced(pair: &Pair, addresses: &HashSet<IpAddr>, since: Instant) -> Result
     heard.map_err(|error| format!("{error}; {missing} of {} are missing", addresses.len()).into())
 }
 
-fn entry(host: &Host, number: u16, since: Instant) -> Result<Instant> {
-    let said = host.said(&[&change(number), "HAFAILOVER_GROUP=web"], since)?;
-    let first = said.first().ok_or_else(|| format!("{} reports no change {number}", host.name()))?;
+fn entry(host: &Host, kind: Change, since: Instant) -> Result<Instant> {
+    let said = host.said(&[&change(kind), "HAFAILOVER_GROUP=web"], since)?;
+    let first = said.first().ok_or_else(|| format!("{} reports no {kind:?}", host.name()))?;
     Ok(crate::scenario::moves::sent(first).unwrap_or(first.at))
 }
 
@@ -246,11 +242,11 @@ fn bare_groups(host: &Host) -> Result<f64> {
 
 /// When the first of all groups was taken, provided that each was, and runs.
 fn first_start(host: &Host, since: Instant) -> Result<Instant> {
-    let told = |number| -> Result<Vec<_>> {
-        let said = host.said(&[&change(number)], since)?;
+    let told = |kind| -> Result<Vec<_>> {
+        let said = host.said(&[&change(kind)], since)?;
         let groups: HashSet<_> = said.iter().filter_map(|entry| entry.field("HAFAILOVER_GROUP")).collect();
         let (name, count) = (host.name(), groups.len());
-        ensure!(count == usize::from(GROUPS) && said.len() == count, "{name}: change {number} of {count} groups");
+        ensure!(count == usize::from(GROUPS) && said.len() == count, "{name}: {kind:?} of {count} groups");
         Ok(said)
     };
     told(RUNNING)?;

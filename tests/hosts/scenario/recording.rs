@@ -2,6 +2,7 @@
 //!
 //! With `HAFAILOVER_KEEP_RECORDINGS=DIR` the recording of the takeover is kept there: `make recordings` puts it among the tests.
 
+use crate::changes::NODE_LATE;
 use crate::ensure;
 use crate::host::Host;
 use crate::pair::{Lab, Pair, SETTLE, VIP};
@@ -115,7 +116,7 @@ fn punctual(lab: &Lab) -> Result<String> {
         for host in &pair.hosts {
             all.push(longest_gap(host, &packets)?);
             let said = host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], from)?;
-            warned.extend(said.into_iter().filter(|entry| entry.message.contains("late heartbeat")));
+            warned.extend(said.into_iter().filter(|entry| NODE_LATE.is(entry)));
         }
         let worst = all.into_iter().max().unwrap_or_default();
         let status = pair.alpha().run(&["hafailoverctl", "record"])?;

@@ -1,6 +1,7 @@
 //! Changed files: what runs changes by agreement, and only what changed is touched.
 
 use super::calm::{longest_gap, missed};
+use crate::changes::{BLOCKED, MEMBER_DOWN, NODE_LATE, NODE_LOST, NOT_GUARDED, STOPPING, first_of};
 use crate::ensure;
 use crate::host::{Host, send};
 use crate::pair::{Lab, Pair, SETTLE, VIP, VIP2, vip};
@@ -288,7 +289,7 @@ pub fn row35_reloads(lab: &Lab) -> Result<String> {
     ensure!(host.main_pid("hafailover.service")? == daemon, "the daemon was restarted");
     for host in &pair.hosts {
         let said = host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], from)?;
-        let trouble = said.iter().find(|entry| is_trouble(&entry.message));
+        let trouble = first_of(&said, &[NODE_LATE, NODE_LOST, NOT_GUARDED, STOPPING, MEMBER_DOWN, BLOCKED]);
         ensure!(trouble.is_none(), "{}: {trouble:?}", host.name());
     }
     let now = self::missed(&pair, pair.other(&owner))?;
@@ -351,10 +352,4 @@ pub fn row35_killed_in_a_change(lab: &Lab) -> Result<String> {
     Ok(format!(
         "{KILLS} deaths, up to {LATEST_KILL:.1?} into a change: always whole in the end; {touched} times the group was started anew"
     ))
-}
-
-fn is_trouble(message: &str) -> bool {
-    ["late heartbeat", "is dead", "not guarded", "stopping here", "is down", "blocked"]
-        .iter()
-        .any(|word| message.contains(word))
 }
