@@ -17,7 +17,7 @@ const NGINX: &str = "nginx.service";
 const FIRST: &str = "first.service";
 const LAST: &str = "last.service";
 const SLEEPER: &str = "[Service]\nExecStart=/usr/bin/sleep infinity\n";
-/// How often the files are reloaded in a row, and systemd with them.
+/// How often the files are reloaded in a row, on both hosts together; with the long counts on each.
 const RELOADS: usize = 200;
 /// How often a daemon is killed in the middle of a change, and how far into it at most: it takes somewhat less.
 const KILLS: u32 = 14;
@@ -91,15 +91,19 @@ pub fn row35_rollout(lab: &Lab) -> Result<String> {
     pair.switch_both_on()?;
     pair.settled()?;
     let mut group = pair.settings.groups[0].clone();
+    let before = missed_by_both(&pair)?;
     addresses_come_and_go(&pair, &mut group)?;
     members_come_and_go(&pair, &mut group)?;
     groups_come_and_go(&pair)?;
+    // From here on daemons are restarted and hosts lose their power.
+    let now = missed_by_both(&pair)?;
+    ensure!(now == before, "heartbeats were missed: {before:?} before, {now:?} after");
     a_broken_file_holds_up_nobody(&pair, &mut group)?;
     an_owner_dies_in_the_middle(&mut pair, &mut group)?;
     a_reboot_changes_nothing(&mut pair, &mut group)?;
     pair.hosts.iter().try_for_each(Host::no_ordering_cycle)?;
     pair.never_two_owners()?;
-    Ok("addresses, members and groups came and went, and nothing else was touched; broken on one node; the owner died in the middle; \
+    Ok("addresses, members and groups came and went, nothing else was touched and no heartbeat missed; broken on one node; the owner died in the middle; \
         rebooted in the middle"
         .into())
 }
@@ -272,34 +276,68 @@ fn a_reboot_changes_nothing(pair: &mut Pair, group: &mut Group) -> Result {
     Ok(())
 }
 
+/// Files that change each time, on both hosts at once: an address comes and goes, a timeout with it, and systemd reads all again.
 pub fn row35_reloads(lab: &Lab) -> Result<String> {
     let pair = lab.pair(Settings::new(100, 300).members(&[NGINX]))?;
     let owner = pair.settled()?;
-    let host = pair.host(&owner);
     let untouched = Untouched::on(&pair, &owner)?;
-    let daemon = host.main_pid("hafailover.service")?;
-    let (from, missed) = (Instant::now(), missed(&pair, pair.other(&owner))?);
+    let daemons = || pair.hosts.iter().map(|host| host.main_pid("hafailover.service")).collect::<Result<Vec<_>>>();
+    let (processes, changes) = (daemons()?, pair.watch.changes(VIP2).len());
+    let (from, before) = (Instant::now(), missed_by_both(&pair)?);
     let tap = Wiretap::start()?;
-    let reloads = "for i in $(seq 10); do systemctl reload hafailover && systemctl daemon-reload || exit 1; done";
-    for _ in 0..RELOADS / 10 {
-        host.run(&["sh", "-c", reloads])?;
+    let old = pair.settings.groups[0].clone();
+    let mut new = old.clone();
+    new.addresses.push(format!("{VIP2}/24 dev {SERVICE}"));
+    new.more.push("TimeoutStopSec=77s");
+    let rounds = if lab.full { RELOADS } else { RELOADS / 2 };
+    for round in 0..rounds {
+        let (group, holders): (_, &[&str]) = if round % 2 == 0 { (&new, &[&owner]) } else { (&old, &[]) };
+        changed_at_once(&pair, group, round % 2)?;
+        is_on(&pair, VIP2, holders, &format!("change {round}"))?;
     }
     let (took, packets) = (from.elapsed(), tap.finish());
     untouched.still(&pair, &owner, "reloaded")?;
-    ensure!(host.main_pid("hafailover.service")? == daemon, "the daemon was restarted");
+    let seen = pair.watch.changes(VIP2).len() - changes;
+    ensure!(seen == rounds, "{rounds} changes of the files changed {VIP2} {seen} times");
+    let now = daemons()?;
+    ensure!(now == processes, "the daemons were {processes:?}, are {now:?}");
     for host in &pair.hosts {
         let said = host.said(&["SYSLOG_IDENTIFIER=hafailoverd"], from)?;
         let trouble = first_of(&said, &[NODE_LATE, NODE_LOST, NOT_GUARDED, STOPPING, MEMBER_DOWN, BLOCKED]);
         ensure!(trouble.is_none(), "{}: {trouble:?}", host.name());
     }
-    let now = self::missed(&pair, pair.other(&owner))?;
-    ensure!(now == missed, "heartbeats of {owner} were missed: {missed} before, {now} after");
-    let (gap, warntime) = (longest_gap(host, &packets)?, pair.settings.warntime());
-    ensure!(gap < warntime, "{owner} said nothing for {gap:?}, warntime is {warntime:?}");
+    let now = missed_by_both(&pair)?;
+    ensure!(now == before, "heartbeats were missed: {before:?} before, {now:?} after");
+    let (mut longest, warntime) = (Duration::ZERO, pair.settings.warntime());
+    for host in &pair.hosts {
+        let gap = longest_gap(host, &packets)?;
+        ensure!(gap < warntime, "{} said nothing for {gap:?}, warntime is {warntime:?}", host.name());
+        longest = longest.max(gap);
+    }
     Ok(format!(
-        "{RELOADS} reloads of the files and of systemd in {:.0} s: nothing touched, no heartbeat missed, longest gap {gap:.0?}",
+        "{rounds} times changed files, reloaded on both hosts and by systemd, in {:.0} s: only what changed was touched, no heartbeat \
+         missed, longest gap {longest:.0?}",
         took.as_secs_f64()
     ))
+}
+
+/// On both hosts, and then systemd reads all again on one of them.
+fn changed_at_once(pair: &Pair, group: &Group, systemd_on: usize) -> Result {
+    let mut begun = Vec::new();
+    for (index, host) in pair.hosts.iter().enumerate() {
+        write(host, group)?;
+        let more = if index == systemd_on { " && systemctl daemon-reload" } else { "" };
+        begun.push(host.begin(&["sh", "-c", &format!("systemctl reload hafailover{more}")])?);
+    }
+    for (host, reload) in pair.hosts.iter().zip(&mut begun) {
+        ensure!(reload.wait()?.success(), "{}: a reload failed", host.name());
+    }
+    Ok(())
+}
+
+/// What each host missed of the other's heartbeats.
+fn missed_by_both(pair: &Pair) -> Result<Vec<u64>> {
+    pair.hosts.iter().map(|host| missed(pair, host)).collect()
 }
 
 /// The daemon of the owner dies at some moment of a change, back and forth between two forms of the group, and what comes of it is
