@@ -11,6 +11,10 @@ const NGINX: &str = "nginx.service";
 const HERE: [&str; 2] = ["alpha", "beta"];
 /// Longer than a takeover at the timing of these rows.
 const QUIET: Duration = Duration::from_millis(1500);
+/// Long enough for a group that would go elsewhere once it is where it was asked to be.
+const STILL: Duration = Duration::from_millis(300);
+/// Longer than the daemon waits with anything that it does by itself.
+const LONG: Duration = Duration::from_secs(5);
 
 /// `web` prefers alpha, `db` beta; addresses only.
 fn two_groups() -> Settings {
@@ -54,10 +58,22 @@ fn arrange(pair: &Pair, wanted: [&str; 2]) -> Result {
     wait_holders(pair, wanted, "before the case")
 }
 
+/// Nothing moves for a while: neither elsewhere, nor there and back.
+fn stay(pair: &Pair, wanted: [&str; 2], span: Duration, what: &str) -> Result {
+    let changes = || [77, 78].map(|number| pair.watch.changes(vip(number)).len());
+    let before = changes();
+    std::thread::sleep(span);
+    let now = holders(pair);
+    ensure!(now == wanted, "{what}: groups moved by themselves from {wanted:?} to {now:?}");
+    ensure!(changes() == before, "{what}: groups moved by themselves, and came back to {now:?}");
+    Ok(())
+}
+
 pub fn row36_standby_and_takeover(lab: &Lab) -> Result<String> {
     let pair = lab.pair(two_groups())?;
     pair.settled()?;
     let (mut cases, mut slowest) = (0, Duration::ZERO);
+    let mut last = ["", ""];
     for begin in [["alpha", "beta"], ["alpha", "alpha"], ["beta", "beta"], ["beta", "alpha"]] {
         for node in HERE {
             for command in ["standby", "takeover"] {
@@ -82,15 +98,14 @@ pub fn row36_standby_and_takeover(lab: &Lab) -> Result<String> {
                     let text = done(pair.host(node), &[command, word])?;
                     slowest = slowest.max(from.elapsed());
                     wait_holders(&pair, ends, &format!("{case} ({})", text.trim()))?;
-                    cases += 1;
+                    // Once, and no more: nothing goes back by itself.
+                    stay(&pair, ends, STILL, &case)?;
+                    (cases, last) = (cases + 1, ends);
                 }
             }
         }
     }
-    // Once, and no more: nothing goes back by itself.
-    let before = holders(&pair);
-    std::thread::sleep(QUIET);
-    ensure!(holders(&pair) == before, "groups moved by themselves from {before:?} to {:?}", holders(&pair));
+    stay(&pair, last, LONG, "after the last case")?;
     let (exit, text) = ctl(pair.alpha(), &["standby", "mine"])?;
     ensure!(exit == 2, "an unknown word: exit {exit}: {text}");
     pair.never_two_owners()?;
