@@ -87,10 +87,16 @@ impl Host {
 
     /// Plugs the host in and returns at once; `wait_booted` waits.
     pub fn switch_on(&mut self) -> Result {
+        self.switch_on_without(&[])
+    }
+
+    /// The same where these interfaces are missing from the first moment on.
+    pub fn switch_on_without(&mut self, missing: &[&str]) -> Result {
         ensure!(self.power.is_none(), "{} is on already", self.name());
         self.clear_wreck()?;
         self.wires.plug(&self.seat)?;
         self.watch.add_host(self.name(), &self.seat.namespace())?;
+        missing.iter().try_for_each(|lan| self.wires.take(&self.seat, lan))?;
         let responder = Responder::start(&self.seat.namespace(), &self.echoed)?;
         let mut supervisor = self.nspawn()?.spawn()?;
         let nspawn = supervisor.id();
