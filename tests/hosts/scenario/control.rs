@@ -85,6 +85,7 @@ pub fn row37_polkit(lab: &Lab) -> Result<String> {
     let meanwhile = slow_rules_hold_nobody_up(host)?;
     without_polkit(host)?;
     said_in_the_journal(host)?;
+    nothing_refused_was_done(host)?;
     back_to_order(&pair)?;
     Ok(format!("{calls} calls as the table says; status took {meanwhile:?} while polkit thought; none without polkitd"))
 }
@@ -103,6 +104,7 @@ fn every_method_by_every_caller(host: &Host) -> Result<usize> {
     for (user, actions) in CALLERS {
         for (method, arguments, needed) in METHODS {
             let before = orders(host)?;
+            changed_file(host, method == "Reload")?;
             let (code, text) = call(host, user, method, arguments)?;
             // Changes that follow each other faster are told as one.
             std::thread::sleep(PUBLISHED_WITHIN);
@@ -112,10 +114,26 @@ fn every_method_by_every_caller(host: &Host) -> Result<usize> {
             // A move may be refused by the heart, where the group is; all else is done.
             ensure!(refused || method == "Move" || code == 0, "{user} says {method}, and it fails: {code} {text}");
             ensure!(!refused || code != 0, "{user} says {method}: a refusal ends with {code}");
-            ensure!(!refused || orders(host)? == before, "{user} says {method}: refused, and something happened");
+            let after = orders(host)?;
+            ensure!(!refused || after == before, "{user} says {method}: refused, and something happened");
+            if method == "Reload" {
+                ensure!(
+                    refused != after.file_was_read,
+                    "{user} says Reload: allowed, and the changed file was not read"
+                );
+                changed_file(host, false)?;
+                host.run(&["hafailoverctl", "reload"])?;
+            }
         }
     }
     Ok(CALLERS.len() * METHODS.len())
+}
+
+/// A file that no daemon has read shows who makes it read.
+fn changed_file(host: &Host, changed: bool) -> Result {
+    let mut group = crate::settings::Group::new("db", 78);
+    group.more.extend(changed.then_some("TimeoutStopSec=77s"));
+    host.write(&group.drop_in(), &group.text())
 }
 
 /// What a method that was refused could have changed.
@@ -126,6 +144,7 @@ struct Orders {
     maintenance: bool,
     standby: Vec<bool>,
     recording: String,
+    file_was_read: bool,
 }
 
 fn orders(host: &Host) -> Result<Orders> {
@@ -135,6 +154,7 @@ fn orders(host: &Host) -> Result<Orders> {
     Ok(Orders {
         groups: groups.collect(),
         maintenance: status.maintenance,
+        file_was_read: !status.rollout.is_empty(),
         standby: status.nodes.iter().map(|node| node.standby).collect(),
         recording: host.run(&["hafailoverctl", "record", "status"])?,
     })
@@ -237,6 +257,23 @@ fn said_in_the_journal(host: &Host) -> Result {
         let wanted = format!("user {} says {what} ({action}", uid.trim());
         ensure!(journal.contains(&wanted), "the journal does not say \"{wanted}\"");
     }
+    Ok(())
+}
+
+/// A call leaves its line when it is allowed, before it is done. Some leave nothing else behind.
+fn nothing_refused_was_done(host: &Host) -> Result {
+    let journal = host.journal(&["-o", "cat", "-t", "hafailoverd"])?;
+    for (user, actions) in CALLERS.into_iter().filter(|(user, _)| *user != "root") {
+        let uid = host.run(&["id", "-u", user])?;
+        for (method, _, needed) in METHODS.into_iter().filter_map(|(it, rest, needed)| Some((it, rest, needed?))) {
+            let line = format!("user {} says {method} ", uid.trim());
+            let line = journal.lines().find(|said| format!("{said} ").contains(&line));
+            let allowed = actions.contains(&needed);
+            ensure!(allowed == line.is_some(), "{user} may {method}: {allowed}; in the journal: {line:?}");
+        }
+    }
+    let db = format!("user {} says Clear group=db", host.run(&["id", "-u", "onlyweb"])?.trim());
+    ensure!(!journal.contains(&db), "the journal says \"{db}\", which was refused");
     Ok(())
 }
 
