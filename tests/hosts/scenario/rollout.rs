@@ -357,7 +357,7 @@ pub fn row35_killed_in_a_change(lab: &Lab) -> Result<String> {
         addresses: vec![one.addresses[0].clone(), Group::new("web", 78).addresses.remove(0)],
         ..one.clone()
     };
-    let mut touched = 0;
+    let (mut touched, mut inside) = (0, 0);
     for kill in 0..KILLS {
         let (form, gone, new) = if kill % 2 == 0 { (&two, FIRST, LAST) } else { (&one, LAST, FIRST) };
         let owner = pair.settled()?;
@@ -371,6 +371,7 @@ pub fn row35_killed_in_a_change(lab: &Lab) -> Result<String> {
         let mut reload = host.begin(&["systemctl", "reload", "hafailover"])?;
         let at = LATEST_KILL * kill / KILLS;
         std::thread::sleep(at);
+        inside += u32::from(!pair.status(host)?.rollout.is_empty());
         send(daemon, Signal::KILL)?;
         reload.wait()?;
         let done = || {
@@ -387,7 +388,9 @@ pub fn row35_killed_in_a_change(lab: &Lab) -> Result<String> {
         touched += usize::from(now != owner || pair.host(&now).main_pid(NGINX)? != nginx);
         pair.never_two_owners()?;
     }
+    ensure!(inside * 2 >= KILLS, "only {inside} of {KILLS} deaths came before the change was done");
     Ok(format!(
-        "{KILLS} deaths, up to {LATEST_KILL:.1?} into a change: always whole in the end; {touched} times the group was started anew"
+        "{KILLS} deaths, up to {LATEST_KILL:.1?} after a change was read, {inside} of them before it was done: always whole in the \
+         end; {touched} times the group was started anew"
     ))
 }
