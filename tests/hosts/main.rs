@@ -51,6 +51,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use sys::Result;
 
+/// Those of cargo's own harness that are given to all test programs at once mean nothing here.
+const OPTIONS: [&str; 5] = ["--full", "--list", "--nocapture", "--no-capture", "--quiet"];
+
 const LOCK: &str = "/run/hafailover-lab.lock";
 /// Longer than any lab runs that is not asked for the long counts.
 const TURN_MAX: Duration = Duration::from_secs(1800);
@@ -71,7 +74,8 @@ fn main() -> ExitCode {
 /// True if all is well.
 fn command(words: &[&str]) -> Result<bool> {
     let full = words.contains(&"--full");
-    // What cargo's own harness would understand is not for us.
+    let unknown = words.iter().find(|word| word.starts_with('-') && !OPTIONS.contains(word));
+    ensure!(unknown.is_none(), "unknown option {}; there are {}", unknown.unwrap_or(&""), OPTIONS.join(" "));
     let names: Vec<&str> = words.iter().copied().filter(|word| !word.starts_with("--")).collect();
     if names == ["list"] || words.contains(&"--list") {
         scenario::rows().iter().for_each(|row| println!("{}: test", row.name));
@@ -133,9 +137,13 @@ fn shell(host: &str) -> Result {
 }
 
 fn rows(wanted: &[&str], full: bool) -> Result<bool> {
+    // A name that is no row's any more must not pass by testing less.
+    let all = scenario::rows();
+    let stray: Vec<&str> =
+        wanted.iter().copied().filter(|part| !all.iter().any(|row| row.name.contains(part))).collect();
+    ensure!(stray.is_empty(), "no row is called {}; `list` names them", stray.join(" or "));
     let chosen = |row: &Row| wanted.is_empty() || wanted.iter().any(|part| row.name.contains(part));
-    let rows: Vec<Row> = scenario::rows().into_iter().filter(chosen).collect();
-    ensure!(!rows.is_empty(), "no row is called {}; `list` names them", wanted.join(" or "));
+    let rows: Vec<Row> = all.into_iter().filter(chosen).collect();
     let program = rows.iter().any(|row| row.program);
     let lab = Lab::open(Root::prepare(program)?, full)?;
     let (mut passed, mut failed) = (0, 0);
