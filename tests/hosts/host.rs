@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// A host boots in about a second; a busy machine may need many.
 const BOOT_LIMIT: Duration = Duration::from_secs(40);
+/// Behind its first process the kernel ends all others of a host.
+const END_LIMIT: Duration = Duration::from_secs(20);
 
 /// Seconds that a command on a host may take, and what `timeout` exits with beyond it.
 const COMMAND_LIMIT: &str = "45";
@@ -31,6 +33,8 @@ pub struct Host {
     echoed: Vec<Ipv4Addr>,
     power: Option<Power>,
     wreck: Option<Power>,
+    /// How often it was switched on.
+    boots: u32,
 }
 
 /// What exists while the host is on.
@@ -51,7 +55,7 @@ impl Host {
         let at = dir.display();
         let layers = format!("lowerdir={},upperdir={at}/upper,workdir={at}/work", root.layers);
         run("mount", &["-t", "overlay", "hafailover-lab", "-o", &layers, &dir.join("root").to_string_lossy()])?;
-        let host = Host { seat, dir, wires, watch, echoed, power: None, wreck: None };
+        let host = Host { seat, dir, wires, watch, echoed, power: None, wreck: None, boots: 0 };
         host.write("etc/hostname", &format!("{}\n", host.seat.name))?;
         host.write("etc/machine-id", &format!("{:032x}\n", 0x1ab0_0000_u64 + u64::from(host.seat.number)))?;
         Ok(host)
@@ -98,6 +102,7 @@ impl Host {
         self.watch.add_host(self.name(), &self.seat.namespace())?;
         missing.iter().try_for_each(|lan| self.wires.take(&self.seat, lan))?;
         let responder = Responder::start(&self.seat.namespace(), &self.echoed)?;
+        self.boots += 1;
         let mut supervisor = self.nspawn()?.spawn()?;
         let nspawn = supervisor.id();
         let leader = wait_for("the host's first process", BOOT_LIMIT, || {
@@ -174,8 +179,12 @@ impl Host {
     }
 
     fn go_dark(&mut self, at: Instant) {
-        if let Some(power) = self.power.take() {
-            sweep::kill(power.leader);
+        if let Some(mut power) = self.power.take() {
+            // Of a host that has gone off by itself the number may be somebody else's by now.
+            let supervised = matches!(power.supervisor.try_wait(), Ok(None));
+            if supervised && sweep::children(power.supervisor.id()).contains(&power.leader) {
+                sweep::kill(power.leader);
+            }
             self.watch.host_died(self.name(), at);
             self.wreck = Some(power);
         }
@@ -184,7 +193,14 @@ impl Host {
     fn clear_wreck(&mut self) -> Result {
         let Some(mut wreck) = self.wreck.take() else { return Ok(()) };
         drop(wreck.responder);
-        wreck.supervisor.wait()?;
+        let supervisor = &mut wreck.supervisor;
+        let ended =
+            wait_for(&format!("the end of {}", self.name()), END_LIMIT, || supervisor.try_wait().ok().flatten());
+        if ended.is_err() {
+            supervisor.kill()?;
+            supervisor.wait()?;
+        }
+        ended?;
         self.wires.unplug(&self.seat)
     }
 
@@ -317,7 +333,9 @@ impl Host {
         if cgroups.is_empty() {
             let mut command = Command::new("systemd-run");
             command.args(["--scope", "--quiet", "--collect", "--property=Delegate=yes"]);
-            command.arg(format!("--unit=hafailover-lab-{}-{}", self.name(), std::process::id())).arg("systemd-nspawn");
+            // The unit of the last time may not have gone yet.
+            let unit = format!("hafailover-lab-{}-{}-{}", self.name(), std::process::id(), self.boots);
+            command.arg(format!("--unit={unit}")).arg("systemd-nspawn");
             return Ok(command);
         }
         for cgroup in &cgroups {
