@@ -230,7 +230,7 @@ async fn on_a_terminal_polkits_own_agent_asks_for_passwords_and_goes_again() {
     let _polkit = Polkit::start(&bus, Verdict::Yes, 100).await;
     // Says how it was called, that it is ready, and how it ends.
     let agent = "#!/bin/bash\nlog=/tmp/agent-of-$5\ntrap 'echo ended >>$log; exit' TERM\n\
-                 echo \"$@\" >$log\neval \"exec $2>&-\"\nwhile :; do sleep 0.05; done\n";
+                 echo \"$@\" >$log\neval \"exec $2>&-\"\nfor i in {1..400}; do sleep 0.05; done\n";
     bus.install("pkttyagent", agent);
     let on_terminal = async |words: &str| {
         let mut command = Command::new("script");
