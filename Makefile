@@ -25,6 +25,9 @@ TEST_FLAGS = --lib --bins $(foreach test,$(TESTS),--test $(test))
 # A root shell from plain `su` has no sbin, where bridge and nft are.
 export PATH := $(PATH):/usr/sbin:/sbin
 
+# Each of these builds with every core, and they would wait for each other's locks or spoil each other's times.
+.NOTPARALLEL:
+
 .PHONY: all build man man-without-pandoc install demo quick check check-full sim mutations fuzz hosts recordings shell needs needs-of-checks needs-of-fuzz needs-of-full clean
 
 all: build man
