@@ -10,6 +10,26 @@ PATH=$PATH:/usr/sbin:/sbin
 
 rust_least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../../Cargo.toml")
 
+# First of all: nothing is installed for nothing, where the one thing is missing that this script cannot bring.
+rust() {
+    echo "needs.sh: $1; hafailover needs Rust $rust_least or later, and Debian's own is too old. Take it from https://rustup.rs" >&2
+    echo "  (apt-get install curl ca-certificates; curl -sSf https://sh.rustup.rs | sh -s -- -y; . ~/.cargo/env)," >&2
+    echo "  or rustc and cargo from backports if these are at least that" >&2
+    exit 1
+}
+command -v cargo >/dev/null || rust "no cargo"
+have=$(cargo --version | cut -d' ' -f2)
+oldest=$(printf '%s\n%s\n' "$rust_least" "$have" | sort -V | head -n 1)
+[ "$oldest" = "$rust_least" ] || rust "cargo is $have, older than $rust_least"
+if [ "${1:-}" = checks ]; then
+    for part in fmt clippy; do
+        cargo "$part" --version >/dev/null 2>&1 || {
+            echo "needs.sh: no cargo $part: rustup component add rustfmt clippy" >&2
+            exit 1
+        }
+    done
+fi
+
 # command, and the package that brings it
 needed="
 systemd-nspawn systemd-container
@@ -71,22 +91,3 @@ if [ "$(id -u)" != 0 ]; then
     echo "needs.sh: the lab boots hosts in network namespaces of their own: run it as root" >&2
     exit 1
 fi
-
-rust() {
-    echo "needs.sh: $1. Debian's own Rust is too old: take rustup" >&2
-    echo "  (apt-get install curl ca-certificates; curl -sSf https://sh.rustup.rs | sh -s -- -y; . ~/.cargo/env)," >&2
-    echo "  or rustc and cargo from backports if these are at least $rust_least" >&2
-    exit 1
-}
-command -v cargo >/dev/null || rust "no cargo"
-have=$(cargo --version | cut -d' ' -f2)
-oldest=$(printf '%s\n%s\n' "$rust_least" "$have" | sort -V | head -n 1)
-[ "$oldest" = "$rust_least" ] || rust "cargo is $have, older than $rust_least"
-
-[ "${1:-}" = checks ] || exit 0
-for part in fmt clippy; do
-    cargo "$part" --version >/dev/null 2>&1 || {
-        echo "needs.sh: no cargo $part: rustup component add rustfmt clippy" >&2
-        exit 1
-    }
-done
