@@ -46,6 +46,11 @@ enum AlterStep {
     DropAddresses,
     /// Nothing is here that the new configuration does not name.
     Down,
+    /// Written down: these addresses are to be added, unless somebody who was heard since may have them in another group.
+    Put {
+        addresses: Vec<usize>,
+        start: bool,
+    },
     /// These addresses are being added; then, maybe, members are started.
     Add {
         addresses: Vec<usize>,
@@ -77,7 +82,7 @@ impl Cluster {
         if alter.op.is_some() || self.asleep {
             return;
         }
-        let after = matches!(alter.step, AlterStep::Add { .. } | AlterStep::StartMembers);
+        let after = matches!(alter.step, AlterStep::Put { .. } | AlterStep::Add { .. } | AlterStep::StartMembers);
         let other = to.as_ref() != Some(&alter.to);
         // Another edit, or a peer that thinks otherwise now: back to what is written down. One whose words were lost may still agree.
         if !after && !self.being_noted(id) && (other || self.disputed(id, &alter.to)) {
@@ -175,6 +180,13 @@ impl Cluster {
                     AlterStep::Down
                 }
                 AlterStep::Down => return,
+                AlterStep::Put { addresses, start } => {
+                    if let Some(reason) = self.may_be_elsewhere(id) {
+                        return self.alter_failed(id, reason);
+                    }
+                    addresses.iter().for_each(|index| self.repair(id, *index, Loss::Removed));
+                    AlterStep::Add { addresses, start }
+                }
                 // One that cannot be added is tried again with those that somebody removed.
                 AlterStep::Add { addresses, .. }
                     if self.group(id).repairs.values().any(|(index, _)| addresses.contains(index)) =>
@@ -208,14 +220,13 @@ impl Cluster {
     /// The new configuration is written down: what it has beyond `before` is added, addresses first.
     pub(super) fn build_up(&mut self, id: GroupId, before: &GroupConfig, after: &GroupConfig) {
         let new = |index: &usize| !before.addresses.contains(&after.addresses[*index]);
-        let added: Vec<usize> = (0..after.addresses.len()).filter(new).collect();
+        let addresses: Vec<usize> = (0..after.addresses.len()).filter(new).collect();
         let start = !missing_in(&after.members, &before.members).is_empty();
         self.rollout.alters.remove(&id);
-        if start || !added.is_empty() {
-            let step = AlterStep::Add { addresses: added.clone(), start };
+        if start || !addresses.is_empty() {
+            let step = AlterStep::Put { addresses, start };
             self.rollout.alters.insert(id, Alter { to: after.clone(), step, op: None, failed: None, held_up: None });
         }
-        added.iter().for_each(|index| self.repair(id, *index, Loss::Removed));
     }
 
     /// It is not put back, but new here.
@@ -263,7 +274,7 @@ impl Cluster {
                         self.rollout.alters.remove(&id);
                         return true;
                     }
-                    AlterStep::Down | AlterStep::Add { .. } => return true,
+                    AlterStep::Down | AlterStep::Put { .. } | AlterStep::Add { .. } => return true,
                 };
                 alter.step = next;
                 return true;
@@ -277,12 +288,18 @@ impl Cluster {
             }
             Outcome::Failed(reason) | Outcome::Refused(reason) | Outcome::Unknown(reason) => reason.clone(),
         };
+        self.alter_failed(id, reason);
+        true
+    }
+
+    /// Told once; the step is tried again.
+    fn alter_failed(&mut self, id: GroupId, reason: String) {
+        let Some(alter) = self.rollout.alters.get_mut(&id) else { return };
         let known = alter.failed.replace(reason.clone()).is_some();
         self.timers.arm(Timer::AlterAgain(id), self.now + ALTER_AGAIN);
         if !known {
             self.report(Change::GroupNotChanged { group: id, reason });
         }
-        true
     }
 
     /// What holds a change up here.

@@ -40,16 +40,24 @@ impl Cluster {
         if !matches!(self.group(id).phase, Phase::Running { .. }) || !gains(self.config.group(id), to) {
             return Ok(());
         }
-        for other in self.config.group_ids().filter(|other| *other != id) {
-            if let Some(node) = self.may_put_up(other, id, to) {
-                return Err(format!(
-                    "waits for {node}, which goes by other files for group {0} and may have any of these parts in it: reload \
-                     there, or `hafailoverctl stop {0}`",
-                    self.config.group(other).name
-                ));
-            }
-        }
-        Ok(())
+        self.elsewhere(id, to).map_or(Ok(()), Err)
+    }
+
+    /// Why what a group has just come to name cannot be added yet.
+    pub(super) fn may_be_elsewhere(&self, id: GroupId) -> Option<String> {
+        self.elsewhere(id, self.config.group(id))
+    }
+
+    fn elsewhere(&self, id: GroupId, to: &GroupConfig) -> Option<String> {
+        let mut others = self.config.group_ids().filter(|other| *other != id);
+        others.find_map(|other| {
+            let node = self.may_put_up(other, id, to)?;
+            Some(format!(
+                "waits for {node}, which goes by other files for group {0} and may have any of these parts in it: reload \
+                 there, or `hafailoverctl stop {0}`",
+                self.config.group(other).name
+            ))
+        })
     }
 
     /// A peer that is heard and may have a part of `to` up in another group, or be about to.
