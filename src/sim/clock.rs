@@ -20,6 +20,10 @@ impl Clock {
         Clock { shows, at: 0, fast }
     }
 
+    pub fn rate(&self) -> i64 {
+        self.fast
+    }
+
     pub fn set_rate(&mut self, now: Nanos, fast: i64) {
         *self = Clock { shows: self.time(now).0, at: now.max(self.at), fast };
     }

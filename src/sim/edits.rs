@@ -53,8 +53,6 @@ pub enum Spread {
     },
 }
 
-const NAMES: [&str; 4] = ["FilesOneByOne", "FilesMended", "FilesFollowed", "FilesAndPowerLoss"];
-
 impl Change {
     pub fn draw(random: &mut Random, place: usize) -> Change {
         let part = *random.pick(&TRAVELLERS);
@@ -75,12 +73,6 @@ impl Change {
     }
 
     pub const PLACES: usize = 12;
-
-    /// Its kind.
-    pub fn name(self) -> String {
-        let text = format!("{self:?}");
-        text.split([' ', '{']).next().unwrap_or_default().into()
-    }
 }
 
 impl Spread {
@@ -93,16 +85,6 @@ impl Spread {
             15..=16 => Spread::Followed { on: host },
             _ => Spread::PowerLoss { of: host, after },
         }
-    }
-
-    pub fn name(self) -> Option<&'static str> {
-        Some(match self {
-            Spread::Everywhere => return None,
-            Spread::OneByOne => NAMES[0],
-            Spread::Mended { .. } => NAMES[1],
-            Spread::Followed { .. } => NAMES[2],
-            Spread::PowerLoss { .. } => NAMES[3],
-        })
     }
 
     pub fn without_node(self, gone: usize) -> Spread {

@@ -209,17 +209,6 @@ pub struct Planned {
 }
 
 impl Fault {
-    /// The name of its kind.
-    pub fn name(&self) -> String {
-        let text = format!("{self:?}");
-        let name = text.split([' ', '{']).next().unwrap_or_default();
-        match self {
-            Fault::Standby { which, .. } | Fault::Takeover { which, .. } => format!("{name}{which:?}"),
-            Fault::Files { change, .. } => change.name(),
-            _ => name.into(),
-        }
-    }
-
     fn about(&mut self) -> ([Option<&mut usize>; 2], Option<&mut usize>) {
         use Fault::*;
         match self {
@@ -296,8 +285,8 @@ impl Fault {
 }
 
 pub fn draw(random: &mut Random, scenario: &Scenario) -> Vec<Planned> {
-    // Some find nothing to change.
-    let count = random.between(FEWEST + 2, MOST);
+    // Some find nothing to change, as often as they are tried.
+    let count = random.between(FEWEST + 7, MOST);
     let mut plan: Vec<Planned> = (0..count).map(|_| planned(random, scenario)).collect();
     // Faults that come close together find what single ones do not.
     if random.permille(500) {

@@ -104,6 +104,10 @@ impl Files {
         &self.on[host][group].shape
     }
 
+    pub fn is_turned(&self, host: usize) -> bool {
+        self.turned[host]
+    }
+
     /// Answers whether that changes anything.
     pub fn turn(&mut self, host: usize, turned: bool) -> bool {
         std::mem::replace(&mut self.turned[host], turned) != turned

@@ -184,6 +184,10 @@ impl Host {
         self.clock.set_rate(now, fast);
     }
 
+    pub fn clock_rate(&self) -> i64 {
+        self.clock.rate()
+    }
+
     /// It stands still, as a paused virtual machine's does.
     pub fn hold_clock(&mut self, now: Nanos, span: Nanos) {
         self.clock.hold(now, span);

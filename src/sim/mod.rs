@@ -2,6 +2,7 @@
 //! that lose power, daemons that die and stand still. Checkers look at what really is. A seed makes a plan, which can be cut down.
 
 mod actions;
+mod aim;
 pub mod checkers;
 mod clock;
 mod edits;
@@ -9,6 +10,8 @@ mod faults;
 mod files;
 mod happening;
 mod host;
+mod kinds;
+mod life;
 mod network;
 mod parts;
 mod plan;
@@ -57,8 +60,8 @@ pub enum Sabotage {
 #[derive(Clone, Debug, Default)]
 pub struct Ending {
     pub violation: Option<Violation>,
-    /// How often each kind of fault struck.
-    pub faults: BTreeMap<String, u64>,
+    /// How often each kind of fault struck: changed something, or reached a living daemon.
+    pub faults: BTreeMap<&'static str, u64>,
     /// All of them together.
     pub struck: u64,
     /// How long it lasted, by the world's time.
@@ -81,7 +84,7 @@ pub struct Sweep {
     pub violations: BTreeMap<u64, Violation>,
     pub total: Ending,
     /// In how many seeds each kind of fault struck.
-    pub kinds: BTreeMap<String, u64>,
+    pub kinds: BTreeMap<&'static str, u64>,
     /// How many worlds had so many nodes.
     pub nodes: BTreeMap<usize, u64>,
     /// Seeds that were too short or too easy, without having been ended by a violation.
@@ -133,7 +136,7 @@ impl Sweep {
         self.total.messages += ending.messages;
         let struck = ending.struck;
         for (fault, count) in ending.faults {
-            *self.total.faults.entry(fault.clone()).or_default() += count;
+            *self.total.faults.entry(fault).or_default() += count;
             *self.kinds.entry(fault).or_default() += 1;
         }
         if let Some(violation) = ending.violation {
@@ -146,7 +149,7 @@ impl Sweep {
     /// Kinds of faults that struck in less than a twentieth of the seeds, which are told nothing of then.
     pub fn rare(&self) -> Vec<&str> {
         let kinds = self.kinds.iter().filter(|(_, seeds)| **seeds * 20 < self.seeds);
-        kinds.map(|(kind, _)| kind.as_str()).collect()
+        kinds.map(|(kind, _)| *kind).collect()
     }
 
     /// What happened how often, and in which part of the seeds.

@@ -29,6 +29,10 @@ impl Network {
         count(&mut self.cut[from][to][link], on);
     }
 
+    pub fn is_cut(&self, from: usize, to: usize, link: usize) -> bool {
+        self.cut[from][to][link] > 0
+    }
+
     pub fn cut_service(&mut self, now: Nanos, a: usize, b: usize, on: bool) {
         for (one, other) in [(a, b), (b, a)] {
             let shut = &mut self.service[one][other];

@@ -1,41 +1,75 @@
 //! Faults as they hit the world, and as they end. It must not know when they come, nor what is right.
 
+use super::edits::Spread;
 use super::faults::{Fault, Planned, WRONG_CLOCK};
-use super::happening::Happening;
+use super::happening::{Happening, Packet};
 use super::host::{Later, News};
 use super::network::count;
 use super::scenario::{MOST_LINKS, Rough};
 use super::world::World;
 use super::{MS, Nanos, SECOND};
 use crate::cluster::{Cluster, Command, Event, RequestId, Which};
-use crate::config::model::{LinkId, NodeId};
+use crate::config::model::{GroupId, LinkId, NodeId};
+use std::rc::Rc;
 
 /// The world needs so long to rest after the last word.
 const LAST_WORDS: Nanos = 14 * SECOND;
+/// A fault that finds nothing to strike is tried again after this.
+const AGAIN: Nanos = 3 * SECOND;
+/// Packets that are sent again in one go.
+const REPLAYED: usize = 8;
 
 impl World {
+    /// What finds nothing to strike is tried again, and not counted before.
     pub fn strike(&mut self, planned: Planned) {
-        let Planned { fault, span, .. } = planned;
-        self.ending.struck += 1;
-        let millis = span / MS;
-        self.timeline.note(self.now, None, || format!("{fault:?} for {millis} ms"));
-        if let Fault::Files { group, change, spread } = fault {
-            if !self.edit_files(group, change, spread, span) {
-                return self.timeline.note(self.now, None, || "nothing to change".into());
-            }
-            spread.name().into_iter().for_each(|name| *self.ending.faults.entry(name.into()).or_default() += 1);
-        }
-        *self.ending.faults.entry(fault.name()).or_default() += 1;
-        let until = self.now + planned.span;
-        self.watch.moves.event(self.now);
-        self.watch.moves.troubled_until(until);
-        if let Some((host, command)) = self.said(planned.fault) {
-            self.command(host, command);
-            if matches!(planned.fault, Fault::StandbyStays { .. } | Fault::Maintenance { .. }) {
-                self.at(until, Happening::End(planned));
+        let fault = self.aimed(planned.fault);
+        let struck = Planned { at: self.now, span: planned.span.min(self.scenario.heal - self.now), fault };
+        if !self.would_strike(fault) || !self.struck(struck) {
+            let again = self.now + AGAIN;
+            if again < self.scenario.heal {
+                self.at(again, Happening::Strike(planned));
             }
             return;
         }
+        self.ending.struck += 1;
+        self.counts(fault.name());
+        if let Fault::Files { spread, .. } = fault
+            && !matches!(spread, Spread::PowerLoss { .. })
+        {
+            self.counts(spread.name());
+        }
+    }
+
+    pub fn counts(&mut self, kind: &'static str) {
+        *self.ending.faults.entry(kind).or_default() += 1;
+    }
+
+    /// Answers whether it found anything to change, where only trying tells.
+    fn struck(&mut self, planned: Planned) -> bool {
+        let Planned { fault, span, .. } = planned;
+        if let Fault::Files { group, change, spread } = fault
+            && !self.edit_files(group, change, spread, span)
+        {
+            return false;
+        }
+        let millis = span / MS;
+        self.timeline.note(self.now, None, || format!("{fault:?} for {millis} ms"));
+        let until = self.now + span;
+        self.watch.moves.event(self.now);
+        self.watch.moves.troubled_until(until);
+        if let Some((host, command)) = self.said(fault) {
+            self.command(host, command);
+            if matches!(fault, Fault::StandbyStays { .. } | Fault::Maintenance { .. }) {
+                self.at(until, Happening::End(planned));
+            }
+        } else {
+            self.hit(planned, until);
+        }
+        true
+    }
+
+    fn hit(&mut self, planned: Planned, until: Nanos) {
+        let span = planned.span;
         match planned.fault {
             Fault::PowerLoss { host } => self.power_loss(host, until),
             Fault::PowerLossAll => (0..self.scenario.nodes).for_each(|host| self.power_loss(host, until)),
@@ -53,10 +87,8 @@ impl World {
             Fault::PauseDaemon { host } => self.pause(host, span),
             Fault::PauseHost { host } => self.freeze(host, until),
             Fault::PauseMachine { host } => {
-                if self.hosts[host].powered && self.hosts[host].frozen_until < self.now {
-                    self.freeze(host, until);
-                    self.hosts[host].hold_clock(self.now, planned.span);
-                }
+                self.freeze(host, until);
+                self.hosts[host].hold_clock(self.now, span);
             }
             // Done before.
             Fault::Files { .. } => {}
@@ -72,7 +104,7 @@ impl World {
                     self.later(host, MS / 10, Later::News(news));
                 }
             }
-            Fault::Replay { to } => self.replay(to, planned.span),
+            Fault::Replay { to } => self.replay(to, span),
             // No word for a group that is not known there.
             Fault::Move { .. } | Fault::Stop { .. } | Fault::Start { .. } | Fault::Clear { .. } => {}
             lasting => {
@@ -83,11 +115,8 @@ impl World {
     }
 
     /// What an operator says, on which host; nothing of a group that is not known there.
-    fn said(&self, fault: Fault) -> Option<(usize, Command)> {
-        let group = |host: usize, group: usize| {
-            let id = self.hosts[host].id(group)?;
-            (!self.hosts[host].config.group(id).is_gone()).then_some(id)
-        };
+    pub fn said(&self, fault: Fault) -> Option<(usize, Command)> {
+        let group = |host: usize, group: usize| self.known(host, group);
         Some(match fault {
             Fault::Move { host, group: it, to } => {
                 (host, Command::Move { group: group(host, it)?, to: NodeId(to as u8) })
@@ -102,6 +131,12 @@ impl World {
             Fault::Maintenance { host, .. } => (host, Command::Maintenance { on: true }),
             _ => return None,
         })
+    }
+
+    /// A group that is known on a host, and not gone from its files.
+    pub fn known(&self, host: usize, group: usize) -> Option<GroupId> {
+        let id = self.hosts[host].id(group)?;
+        (!self.hosts[host].config.group(id).is_gone()).then_some(id)
     }
 
     pub fn unstrike(&mut self, planned: Planned) {
@@ -231,161 +266,13 @@ impl World {
 
     /// Packets of earlier are sent again.
     fn replay(&mut self, to: usize, span: Nanos) {
-        for _ in 0..20 {
-            if self.recorded.is_empty() {
-                return;
-            }
-            let index = self.random.below(self.recorded.len() as u64) as usize;
-            let (for_whom, link, packet) = self.recorded[index].clone();
-            if for_whom == to {
-                let at = self.now + self.random.below(span + 1);
-                self.at(at, Happening::Deliver { to, link, packet });
-            }
+        let for_it = |(index, (for_whom, ..)): (usize, &(usize, usize, Rc<Packet>))| (*for_whom == to).then_some(index);
+        let indexes: Vec<usize> = self.recorded.iter().enumerate().filter_map(for_it).collect();
+        for _ in 0..REPLAYED {
+            let (_, link, packet) = self.recorded[*self.random.pick(&indexes)].clone();
+            let at = self.now + self.random.below(span + 1);
+            self.at(at, Happening::Deliver { to, link, packet });
         }
-    }
-
-    pub fn power_loss(&mut self, host: usize, until: Nanos) {
-        if self.hosts[host].powered {
-            self.hosts[host].power_loss();
-            self.again[host] = None;
-            self.watch.rules.power_lost(host);
-            self.watch.daemon_ended(self.now, host);
-            self.ownership(host);
-        }
-        self.at(until, Happening::Boot { host });
-    }
-
-    /// The host goes down in order.
-    pub fn power_off(&mut self, host: usize) {
-        let until = self.again[host].map_or(self.now + 500 * MS, |(until, _)| until.max(self.now + 100 * MS));
-        self.timeline.note(self.now, Some(host), || "power off".into());
-        self.hosts[host].flush();
-        self.power_loss(host, until);
-    }
-
-    fn reboot(&mut self, host: usize, until: Nanos) {
-        let Some(daemon) = &self.hosts[host].daemon else { return };
-        let incarnation = daemon.incarnation;
-        let boot = self.hosts[host].boot.0;
-        self.again[host] = Some((until, true));
-        self.tell(host, Event::HostStopping);
-        let leave = self.now + self.random.between(MS, 600 * MS);
-        self.at(leave, Happening::Leave { host, incarnation });
-        // The service manager's own patience.
-        self.at(leave + 8000 * MS, Happening::PowerOff { host, boot });
-    }
-
-    fn kill(&mut self, host: usize, until: Nanos, for_good: bool) {
-        if !self.hosts[host].powered || self.hosts[host].daemon.is_none() {
-            return;
-        }
-        self.hosts[host].daemon = None;
-        self.watch.daemon_ended(self.now, host);
-        if !for_good {
-            let down = self.again[host].is_some_and(|(_, down)| down);
-            if !down {
-                self.again[host] = None;
-            }
-            return self.at(until, Happening::StartDaemon { host });
-        }
-        self.again[host] = Some((until, false));
-        self.run_daemon(host, true);
-    }
-
-    /// The daemon ended in order.
-    pub fn exited(&mut self, host: usize) {
-        self.timeline.note(self.now, Some(host), || "daemon ends".into());
-        self.hosts[host].flush();
-        self.hosts[host].daemon = None;
-        self.watch.daemon_ended(self.now, host);
-        match self.again[host] {
-            Some((_, true)) => self.power_off(host),
-            Some((until, false)) => {
-                self.again[host] = None;
-                self.at(until.max(self.now + 50 * MS), Happening::StartDaemon { host });
-            }
-            None => self.at(self.now + 50 * MS, Happening::StartDaemon { host }),
-        }
-    }
-
-    pub fn boot(&mut self, host: usize) {
-        if self.hosts[host].powered || (self.now >= self.scenario.heal && self.scenario.off == Some(host)) {
-            return;
-        }
-        self.hosts[host].boot(self.now, &mut self.random);
-        self.links[host] = [true; MOST_LINKS];
-        self.again[host] = None;
-        self.timeline.note(self.now, Some(host), || "power on".into());
-        let at = self.now + self.random.between(MS, 300 * MS);
-        self.at(at, Happening::StartDaemon { host });
-    }
-
-    pub fn start_daemon(&mut self, host: usize) {
-        if !self.hosts[host].powered || self.hosts[host].daemon.is_some() {
-            return;
-        }
-        if self.hosts[host].frozen_until > self.now {
-            return self.at(self.hosts[host].frozen_until, Happening::StartDaemon { host });
-        }
-        self.run_daemon(host, false);
-    }
-
-    /// `dead`: it only cleans up after one that died.
-    fn run_daemon(&mut self, host: usize, dead: bool) {
-        let read = if dead { Err("they are not read".into()) } else { self.files.read(host) };
-        if !self.hosts[host].start_daemon(self.now, read.clone(), &mut self.random) {
-            // There is nothing to go by before somebody mends the files.
-            return self.at(self.now + SECOND, Happening::StartDaemon { host });
-        }
-        self.watch.daemon_started(self.now, host);
-        self.timeline.note(self.now, Some(host), || "daemon starts".into());
-        let first = match read {
-            _ if dead => Event::DaemonDied,
-            Ok(groups) => Event::Files { groups, request: None },
-            Err(mistakes) => Event::Pending(Some(mistakes)),
-        };
-        self.round(host, Some(News::Event(first)));
-        self.keep_config(host);
-        self.look_at_guards(host);
-        for link in 0..self.scenario.links {
-            let usable = self.links[host][link];
-            let after = self.random.below(20 * MS);
-            self.later(host, after, Later::Tell(Event::Link { link: LinkId(link as u8), usable }));
-        }
-        let up = self.hosts[host].carrier;
-        self.later(host, MS / 10, Later::Tell(Event::Interface { interface: "eth0".into(), up }));
-    }
-
-    /// Stopped by a signal.
-    fn pause(&mut self, host: usize, span: Nanos) {
-        let until = self.now + span;
-        if let Some(daemon) = &mut self.hosts[host].daemon {
-            daemon.paused_until = daemon.paused_until.max(until);
-            self.watch.one_owner.disturbed();
-            self.watch.operations.was_away(span, host);
-            self.at(until, Happening::Thaw { host });
-        }
-    }
-
-    fn freeze(&mut self, host: usize, until: Nanos) {
-        if !self.hosts[host].powered {
-            return;
-        }
-        let span = until.saturating_sub(self.hosts[host].frozen_until.max(self.now));
-        self.hosts[host].frozen_until = self.hosts[host].frozen_until.max(until);
-        self.hosts[host].answers_since = Some(self.hosts[host].frozen_until);
-        // It notices only what goes beyond its own next deadline, which is at most a keepalive away.
-        self.watch.was_away(span.saturating_sub(self.scenario.keepalive()), host);
-        self.watch.operations.was_away(span, host);
-        self.at(until, Happening::Thaw { host });
-    }
-
-    pub fn thaw(&mut self, host: usize) {
-        if !self.hosts[host].runs(self.now) {
-            return;
-        }
-        self.timeline.note(self.now, Some(host), || "goes on".into());
-        self.round(host, None);
     }
 
     /// Operators end what they began, on every node that does not know it yet, until the world is to rest.
@@ -444,7 +331,7 @@ impl World {
 }
 
 /// Whether packets from one node to another get lost on a link.
-fn cuts(fault: Fault, from: usize, to: usize, link: usize) -> bool {
+pub fn cuts(fault: Fault, from: usize, to: usize, link: usize) -> bool {
     let sides = |side: u8| (side >> from) & 1 != (side >> to) & 1;
     match fault {
         Fault::CutOneWay { from: a, to: b, link: l } => (a, b, l) == (from, to, link),
@@ -460,7 +347,7 @@ fn cuts(fault: Fault, from: usize, to: usize, link: usize) -> bool {
 }
 
 /// Whether two hosts do not reach each other's addresses.
-fn cuts_service(fault: Fault, one: usize, other: usize) -> bool {
+pub fn cuts_service(fault: Fault, one: usize, other: usize) -> bool {
     match fault {
         Fault::CutPairService { a, b } => (a, b) == (one, other) || (b, a) == (one, other),
         Fault::PartitionService { side } => (side >> one) & 1 != (side >> other) & 1,

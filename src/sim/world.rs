@@ -1,5 +1,6 @@
 //! Virtual time: what happens next, to whom, and what comes of it. It must not know what is right: the checkers do.
 
+use super::edits::Spread;
 use super::files::{self, Files, MOST_GROUPS};
 use super::happening::{Due, Happening, Packet};
 use super::host::{Host, Later, News};
@@ -242,7 +243,8 @@ impl World {
             Happening::Mend { host, groups, follow } => self.mend(host, groups, follow),
             Happening::PutIn { part, group } => self.put_in(part, group),
             Happening::AllFiles => self.all_files(),
-            Happening::PowerLoss { host, span } if self.now < self.scenario.heal => {
+            Happening::PowerLoss { host, span } if self.now < self.scenario.heal && self.hosts[host].powered => {
+                self.counts(Spread::PowerLoss { of: host, after: 0 }.name());
                 self.power_loss(host, (self.now + span).min(self.scenario.heal));
             }
             _ => {}
