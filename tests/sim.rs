@@ -46,6 +46,17 @@ fn no_seed_breaks_a_promise() {
     assert!(sweep.seeds < ENOUGH || rare.is_empty(), "in less than a twentieth of the seeds: {rare:?}");
 }
 
+#[test]
+fn a_kind_of_fault_that_never_struck_is_rare() {
+    let nothing = sim::Sweep { seeds: 1, ..sim::Sweep::default() };
+    let rare = nothing.rare();
+    assert!(rare.contains(&"PowerLoss") && rare.contains(&"FilesAndPowerLoss") && rare.len() > 60, "{rare:?}");
+    let struck = sim::sweep(0, 1);
+    let in_it: Vec<&&str> = struck.kinds.keys().collect();
+    assert!(in_it.len() >= 3 && in_it.iter().all(|kind| rare.contains(kind)), "{in_it:?}");
+    assert!(in_it.iter().all(|kind| !struck.rare().contains(kind)));
+}
+
 /// How many of some seeds a sabotage is noticed in, and by whom.
 fn noticed(sabotage: Sabotage, checker: &str) -> u64 {
     noticed_in(40, sabotage, checker)

@@ -1,13 +1,15 @@
-//! The names of all kinds of faults, as they are counted.
+//! The names of all kinds of faults: one table gives each fault its name and the list of them, so that no kind is left out of the count.
 //! It must not know what they do.
 
 use super::edits::{Change, Spread};
 use super::faults::Fault;
 use crate::cluster::Which;
 
-/// The compiler refuses a kind without a name.
+/// The compiler refuses a kind without a name, and a name stands in the list.
 macro_rules! kinds {
-    ($of:ty, $($kind:pat => $name:literal,)*) => {
+    ($list:ident, $of:ty, $($kind:pat => $name:literal,)*) => {
+        const $list: &[&str] = &[$($name),*];
+
         impl $of {
             /// The name of its kind.
             pub fn name(&self) -> &'static str {
@@ -19,7 +21,7 @@ macro_rules! kinds {
     };
 }
 
-kinds! { Fault,
+kinds! { FAULTS, Fault,
     Fault::CutOneWay { .. } => "CutOneWay",
     Fault::CutWay { .. } => "CutWay",
     Fault::CutPair { .. } => "CutPair",
@@ -89,10 +91,15 @@ kinds! { Fault,
     Fault::Maintenance { .. } => "Maintenance",
 }
 
-kinds! { Spread,
+kinds! { SPREADS, Spread,
     Spread::Everywhere => "FilesEverywhere",
     Spread::OneByOne => "FilesOneByOne",
     Spread::Mended { .. } => "FilesMended",
     Spread::Followed { .. } => "FilesFollowed",
     Spread::PowerLoss { .. } => "FilesAndPowerLoss",
+}
+
+/// Every kind there is.
+pub fn all() -> impl Iterator<Item = &'static str> {
+    FAULTS.iter().chain(SPREADS).copied()
 }

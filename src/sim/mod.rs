@@ -146,17 +146,18 @@ impl Sweep {
         }
     }
 
-    /// Kinds of faults that struck in less than a twentieth of the seeds, which are told nothing of then.
-    pub fn rare(&self) -> Vec<&str> {
-        let kinds = self.kinds.iter().filter(|(_, seeds)| **seeds * 20 < self.seeds);
-        kinds.map(|(kind, _)| *kind).collect()
+    /// Kinds of faults that struck in less than a twentieth of the seeds, or never: most seeds are told nothing of them then.
+    pub fn rare(&self) -> Vec<&'static str> {
+        let seeds = |kind: &str| self.kinds.get(kind).copied().unwrap_or(0);
+        kinds::all().filter(|kind| seeds(kind) * 20 < self.seeds).collect()
     }
 
     /// What happened how often, and in which part of the seeds.
     pub fn table(&self) -> String {
         let total = &self.total;
         let part = |seeds: u64| seeds as f64 * 100.0 / self.seeds.max(1) as f64;
-        let kinds = total.faults.iter().map(|(fault, count)| {
+        let kinds = kinds::all().map(|fault| {
+            let count = total.faults.get(fault).copied().unwrap_or(0);
             let part = part(self.kinds.get(fault).copied().unwrap_or(0));
             format!("  {fault:24} {count:9}   in {part:5.1} % of the seeds")
         });
