@@ -274,13 +274,14 @@ impl Fault {
         Some(self)
     }
 
-    /// Steps may fail or take long because of it.
-    pub fn hinders_steps(&self) -> bool {
+    /// Steps of this host may fail or take long because of it. Where there is no room, a stop can be confirmed but not noted.
+    pub fn hampers(&self) -> Option<usize> {
         use Fault::*;
-        matches!(
-            self,
-            ActionsFail { .. } | ActionsHang { .. } | ActionsSlow { .. } | LateDaemon { .. } | HostThreadStuck { .. }
-        )
+        match self {
+            ActionsFail { host } | ActionsHang { host } | ActionsSlow { host } | LateDaemon { host } => Some(*host),
+            HostThreadStuck { host } | RunFull { host } => Some(*host),
+            _ => None,
+        }
     }
 }
 
@@ -291,7 +292,9 @@ pub fn draw(random: &mut Random, scenario: &Scenario) -> Vec<Planned> {
     // Faults that come close together find what single ones do not.
     if random.permille(500) {
         let bunches = random.between(1, 4);
-        let starts: Vec<Nanos> = (0..bunches).map(|_| random.below(scenario.heal - SECOND)).collect();
+        let mut starts: Vec<Nanos> = (0..bunches).map(|_| random.below(scenario.heal - SECOND)).collect();
+        // What strikes nothing while all hosts are off must find another time.
+        starts[0] /= 2;
         for planned in &mut plan {
             let near = *random.pick(&starts);
             planned.at = (near + random.magnitude(MS / 10, 4 * scenario.deadtime())).min(scenario.heal - SECOND);

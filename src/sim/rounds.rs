@@ -1,7 +1,6 @@
 //! One round of a heart as the beat thread does it, held up now and then between reading and deciding.
 //! It must not know what comes of the actions.
 
-use super::MS;
 use super::happening::Happening;
 use super::host::News;
 use super::world::World;
@@ -96,7 +95,7 @@ impl World {
         let Some(next) = next else { return };
         let (late, late_by) = match self.hosts[host].trouble.late {
             0 => (self.rough.late, self.rough.late_by),
-            _ => (300, (2 * self.scenario.keepalive()).max(20 * MS)),
+            _ => (300, self.scenario.late_by()),
         };
         let late = if self.random.permille(late) { self.random.below(late_by) } else { 20_000 };
         let at = self.hosts[host].world_time(next.max(clock)).max(self.now) + late;

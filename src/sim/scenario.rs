@@ -137,6 +137,11 @@ impl Scenario {
         nanos(self.timing.keepalive)
     }
 
+    /// By how much a daemon wakes up late, at most, while that is a fault.
+    pub fn late_by(&self) -> Nanos {
+        (2 * self.keepalive()).max(20 * MS)
+    }
+
     pub fn deadtime(&self) -> Nanos {
         nanos(self.timing.deadtime)
     }

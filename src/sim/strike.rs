@@ -57,6 +57,7 @@ impl World {
         let until = self.now + span;
         self.watch.moves.event(self.now);
         self.watch.moves.troubled_until(until);
+        self.watch.hampered(fault, until);
         if let Some((host, command)) = self.said(fault) {
             self.command(host, command);
             if matches!(fault, Fault::StandbyStays { .. } | Fault::Maintenance { .. }) {

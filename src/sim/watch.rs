@@ -50,9 +50,14 @@ impl Watch {
         let groups = scenario.groups.len();
         let (rough, deadtime) = (&scenario.rough, scenario.deadtime());
         let wrong = faults.iter().any(|planned| matches!(planned.fault, Fault::WrongClock { .. }));
-        let hindered = faults.iter().any(|planned| planned.fault.hinders_steps());
-        let slow = 4 * (rough.late_by + rough.stall_by) + 2 * scenario.keepalive();
+        let hindered = faults.iter().any(|planned| planned.fault.hampers().is_some());
+        // What happens in no round takes no time.
+        let late_by = if rough.late > 0 { rough.late_by } else { 0 };
+        let stall_by = if rough.stall > 0 { rough.stall_by } else { 0 };
+        let slow = 4 * (late_by + stall_by) + 2 * scenario.keepalive();
         let sure = rough.fail + rough.hang == 0 && !hindered;
+        let hampered_until = if rough.fail + rough.hang > 0 { scenario.heal } else { 0 };
+        let late = 8 * 4 * scenario.late_by();
         let spell = |planned: &Planned| matches!(planned.fault, Fault::Lossy | Fault::SlowNetwork);
         let spells = faults.iter().any(spell);
         let harmless = rough.harmless(scenario.keepalive(), scenario.links);
@@ -61,7 +66,7 @@ impl Watch {
             rules: Rules::new(groups),
             settles: Settles::new(scenario.nodes, scenario.links),
             moves: Moves::new(groups, deadtime, scenario.initdead(), !harmless, spells),
-            operations: Operations::new(groups, 8 * slow + 4 * deadtime),
+            operations: Operations::new(groups, 8 * slow + 4 * deadtime, late, hampered_until),
             violation: None,
             patience: sure.then_some(slow + SECOND),
             ears: Default::default(),
@@ -84,6 +89,15 @@ impl Watch {
         self.operations.gone(host);
         self.one_owner.disturbed();
         self.moves.event(now);
+    }
+
+    /// A fault that makes steps fail or late, until then.
+    pub fn hampered(&mut self, fault: Fault, until: Nanos) {
+        let Some(host) = fault.hampers() else { return };
+        self.operations.hampered(host, until);
+        if matches!(fault, Fault::LateDaemon { .. }) {
+            self.operations.late_until(host, until);
+        }
     }
 
     /// It could not hear for `span`, which is no silence of the others'.
@@ -239,8 +253,7 @@ impl World {
             };
             let result = self.watch.rules.check(self.now, host, group, said);
             self.watch.note(result);
-            let starts = said.role == Role::Starting;
-            let result = self.watch.operations.is_starting(self.now, host, group, starts);
+            let result = self.watch.operations.is(self.now, host, group, said.role);
             self.watch.note(result);
         }
         for pair in self.watch.one_owner.pairs() {
@@ -270,6 +283,14 @@ impl World {
             !cluster.runs_by_its_files()
                 && waits(cluster.status()).any(|waits| waits.contains(name.as_str()) && waits.contains("is not heard"))
         })
+    }
+
+    /// At the end of the world nobody waits for an answer any more, also of a host that had nothing to do since.
+    pub fn finish(&mut self) {
+        for host in 0..self.scenario.nodes {
+            let result = self.watch.operations.waiting(self.now, host);
+            self.watch.note(result);
+        }
     }
 
     /// While the world should rest.

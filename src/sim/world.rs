@@ -110,6 +110,7 @@ impl World {
             self.now = due.at;
             self.happen(due.happening);
         }
+        self.finish();
         if self.watch.violation.is_none() {
             let span = self.scenario.end - self.scenario.settled;
             self.watch.violation = self.watch.settles.storms(self.now, span, self.scenario.keepalive()).err();
