@@ -127,7 +127,7 @@ impl World {
         let until = self.now + span;
         if let Some(daemon) = &mut self.hosts[host].daemon {
             daemon.paused_until = daemon.paused_until.max(until);
-            self.watch.one_owner.disturbed();
+            self.watch.one_owner.disturbed(host);
             self.watch.operations.was_away(span, host);
             self.at(until, Happening::Thaw { host });
         }

@@ -4,7 +4,7 @@
 use super::checkers::Violation;
 use super::checkers::moves::Moves;
 use super::checkers::one_owner::{Decision, OneOwner, Owner};
-use super::checkers::operations::Operations;
+use super::checkers::operations::{AFTERMATH, Operations};
 use super::checkers::rules::{Rules, Said};
 use super::checkers::settles::{Settles, Stand, Wanted};
 use super::faults::{Fault, Planned, WRONG_CLOCK};
@@ -40,8 +40,8 @@ pub struct Watch {
     pub moves: Moves,
     pub operations: Operations,
     pub violation: Option<Violation>,
-    /// How long the end of a contested group takes at most, once both know; unknown where steps may fail.
-    patience: Option<Nanos>,
+    /// How long the end of a contested group takes at most, once both know, while no step fails.
+    patience: Nanos,
     ears: [[Ears; MOST_NODES]; MOST_NODES],
 }
 
@@ -50,12 +50,10 @@ impl Watch {
         let groups = scenario.groups.len();
         let (rough, deadtime) = (&scenario.rough, scenario.deadtime());
         let wrong = faults.iter().any(|planned| matches!(planned.fault, Fault::WrongClock { .. }));
-        let hindered = faults.iter().any(|planned| planned.fault.hampers().is_some());
         // What happens in no round takes no time.
         let late_by = if rough.late > 0 { rough.late_by } else { 0 };
         let stall_by = if rough.stall > 0 { rough.stall_by } else { 0 };
         let slow = 4 * (late_by + stall_by) + 2 * scenario.keepalive();
-        let sure = rough.fail + rough.hang == 0 && !hindered;
         let hampered_until = if rough.fail + rough.hang > 0 { scenario.heal } else { 0 };
         let late = 8 * 4 * scenario.late_by();
         let spell = |planned: &Planned| matches!(planned.fault, Fault::Lossy | Fault::SlowNetwork);
@@ -68,7 +66,7 @@ impl Watch {
             moves: Moves::new(groups, deadtime, scenario.initdead(), !harmless, spells),
             operations: Operations::new(groups, 8 * slow + 4 * deadtime, late, hampered_until),
             violation: None,
-            patience: sure.then_some(slow + SECOND),
+            patience: slow + SECOND,
             ears: Default::default(),
         }
     }
@@ -81,13 +79,13 @@ impl Watch {
 
     pub fn daemon_started(&mut self, now: Nanos, host: usize) {
         self.ears[host] = [Ears { since: now, ..Ears::default() }; MOST_NODES];
-        self.one_owner.disturbed();
+        self.one_owner.disturbed(host);
         self.moves.event(now);
     }
 
     pub fn daemon_ended(&mut self, now: Nanos, host: usize) {
         self.operations.gone(host);
-        self.one_owner.disturbed();
+        self.one_owner.disturbed(host);
         self.moves.event(now);
     }
 
@@ -103,7 +101,7 @@ impl Watch {
     /// It could not hear for `span`, which is no silence of the others'.
     pub fn was_away(&mut self, span: Nanos, host: usize) {
         self.ears[host].iter_mut().for_each(|ears| ears.since += span);
-        self.one_owner.disturbed();
+        self.one_owner.disturbed(host);
     }
 
     /// A daemon read a message. It truly heard its sender if that lives, had heard it, and this is new.
@@ -266,7 +264,10 @@ impl World {
                 let reads = host.daemon.as_ref().is_some_and(|daemon| daemon.unread_since.is_some());
                 !host.runs(self.now) || reads || role == Some(Role::Stopping)
             });
-            let result = self.watch.one_owner.lasting(self.now, pair, ending, self.watch.patience);
+            // A step that failed is asked for again after a while.
+            let hampered = [one, other].map(|host| self.watch.operations.hampered_until(host)).into_iter().max();
+            let calm = hampered.filter(|until| *until > 0).map_or(0, |until| until + AFTERMATH);
+            let result = self.watch.one_owner.lasting(self.now, pair, ending, self.watch.patience, calm);
             self.watch.note(result);
         }
         let result = self.watch.operations.waiting(self.now, host);

@@ -167,9 +167,9 @@ impl OneOwner {
         }
     }
 
-    /// A daemon was away: what was heard before does not count.
-    pub fn disturbed(&mut self) {
-        for episode in self.episodes.values_mut() {
+    /// A daemon was away: what it heard before does not count, nor what was heard of it.
+    pub fn disturbed(&mut self, host: usize) {
+        for (_, episode) in self.episodes.iter_mut().filter(|((_, one, other), _)| [*one, *other].contains(&host)) {
             *episode = Episode { since: episode.since, heard: [0; 2], again: None, known: None };
         }
     }
@@ -179,9 +179,9 @@ impl OneOwner {
         self.episodes.keys().copied().collect()
     }
 
-    /// Whether two owners go on although both know. `ending`: one of them is stopping it, for which it has `patience` where no
-    /// step of it fails.
-    pub fn lasting(&self, now: Nanos, pair: Pair, ending: bool, patience: Option<Nanos>) -> Result<(), Violation> {
+    /// Whether two owners go on although both know. `ending`: one of them is stopping it, for which it has `patience`, counted from
+    /// `calm`: since then no step of them fails.
+    pub fn lasting(&self, now: Nanos, pair: Pair, ending: bool, patience: Nanos, calm: Nanos) -> Result<(), Violation> {
         let Some(episode) = self.episodes.get(&pair) else { return Ok(()) };
         let (Some(again), Some(known)) = (episode.again, episode.known) else { return Ok(()) };
         let (part, hosts) = (part_name(pair.0), (pair.1, pair.2));
@@ -189,13 +189,11 @@ impl OneOwner {
         if !ending && now - again > 2 * self.keepalive {
             return self.violation(now, format!("{part}: {hosts:?} hear each other and neither stops"));
         }
-        match patience {
-            Some(patience) if now - known > patience => {
-                let span = (now - known) / MS;
-                self.violation(now, format!("{part}: {hosts:?} have known of each other for {span} ms"))
-            }
-            _ => Ok(()),
+        if now.saturating_sub(known.max(calm)) > patience {
+            let span = (now - known) / MS;
+            return self.violation(now, format!("{part}: {hosts:?} have known of each other for {span} ms"));
         }
+        Ok(())
     }
 
     pub fn violation(&self, at: Nanos, what: String) -> Result<(), Violation> {
