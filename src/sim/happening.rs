@@ -21,6 +21,8 @@ pub struct Packet {
     pub sent: Nanos,
     /// By which digests its sender ran its groups.
     pub digests: [u32; MOST_GROUPS],
+    /// Of which groups it had something up, a bit each.
+    pub owned: u8,
 }
 
 #[derive(Clone, Debug)]

@@ -30,6 +30,8 @@ pub struct Ears {
     goodbye: bool,
     /// By which digests its sender ran its groups.
     digests: [u32; MOST_GROUPS],
+    /// Of which groups it had something up, a bit each.
+    owned: u8,
 }
 
 #[derive(Debug)]
@@ -123,7 +125,7 @@ impl Watch {
         ears.highest = Some((message.incarnation, message.sequence));
         ears.echoed = ears.echoed.max(echo.sequence);
         // It cannot know of a run that is over that it is.
-        ears.digests = packet.digests;
+        (ears.digests, ears.owned) = (packet.digests, packet.owned);
         if living == Some(message.incarnation) {
             ears.since = now;
             ears.heard_sent = Some(packet.sent);
@@ -189,7 +191,12 @@ impl World {
             heard && ears.digests[group] != digest
         });
         let differs = differs.then(|| "while it hears a peer that runs it by other files".to_string());
-        let Some(what) = unread.or(differs) else { return Ok(()) };
+        let owned = self.watch.ears[host].iter().zip(silence).any(|(ears, silence)| {
+            let heard = ears.heard_sent.is_some() && !ears.goodbye && *silence < self.scenario.keepalive();
+            heard && ears.owned & (1 << group) != 0
+        });
+        let owned = owned.then(|| "while it hears a peer that has something of it up".to_string());
+        let Some(what) = unread.or(differs).or(owned) else { return Ok(()) };
         let what = format!("host {host} starts group {group} {what}");
         Err(Violation { at: self.now, checker: "decisions", what })
     }

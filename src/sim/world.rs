@@ -322,7 +322,8 @@ impl World {
         let mut digests = [0; MOST_GROUPS];
         let groups = &self.hosts[from].config.groups;
         groups.iter().for_each(|group| digests[files::number(group.tag)] = group.digest);
-        let packet = Rc::new(Packet { from, message, sent: self.now, digests });
+        let owned = (0..MOST_GROUPS).filter(|group| self.hosts[from].owns(*group)).fold(0, |owned, it| owned | 1 << it);
+        let packet = Rc::new(Packet { from, message, sent: self.now, digests, owned });
         for to in (0..self.scenario.nodes).filter(|to| *to != from) {
             for link in 0..self.scenario.links {
                 if !self.links[from][link] {

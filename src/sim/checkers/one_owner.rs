@@ -1,5 +1,7 @@
-//! At most one host has an address or a member, for one group, except for what `proof = "silence"` admits: one of two owners truly
-//! heard nothing of the other for a deadtime when it decided, and no neighbour could have told it better.
+//! At most one host has an address or a member, for one group, except for what `proof = "silence"` admits: the later of two owners
+//! truly heard nothing of the other for a deadtime, or the earlier one did when it decided, and the later one had not heard of that
+//! yet; and no neighbour could have told it better. Of one that is deaf alone the others know: they wait.
+//! Rule 2 asks the heir of a release nothing, also where it heard that so late that the other one took the group back in silence.
 //! Once both hear each other again, one of them stops within two keepalives.
 
 use super::Violation;
@@ -36,6 +38,8 @@ pub struct Owner {
 #[derive(Clone, Copy, Debug)]
 struct Episode {
     since: Nanos,
+    /// For which group each has it, the lower-numbered first.
+    groups: [usize; 2],
     /// How much the lower-numbered heard of the other, and the other of it.
     heard: [u32; 2],
     /// When each had heard something of the other.
@@ -78,7 +82,13 @@ impl OneOwner {
     pub fn decided(&mut self, host: usize, group: usize, decision: Decision) -> Result<(), Violation> {
         self.decisions[group][host] = Some(decision);
         let answered = decision.answered_since.iter().enumerate();
-        let spans = answered.filter_map(|(other, since)| Some((other, decision.at - (*since)?)));
+        // A release that comes later than a deadtime, from one that meanwhile took the group back in silence, needs no question.
+        let late = |other: usize, since: Nanos| {
+            decision.silence[other] < self.deadtimes.1 && decision.heard_sent[other].is_some_and(|sent| sent < since)
+        };
+        let known = answered.filter_map(|(other, since)| Some((other, (*since)?)));
+        let spans =
+            known.filter(|(other, since)| !late(*other, *since)).map(|(other, since)| (other, decision.at - since));
         match spans.max_by_key(|(_, span)| *span) {
             Some((other, span)) if span >= self.deadtimes.0 => self.violation(
                 decision.at,
@@ -129,8 +139,12 @@ impl OneOwner {
     /// A part came up on a host (`later`) while another one has it.
     pub fn doubled(&mut self, now: Nanos, part: usize, later: Owner, earlier: Owner) -> Result<(), Violation> {
         let pair = (part, later.host.min(earlier.host), later.host.max(earlier.host));
-        let known = self.episodes.keys().any(|(_, one, other)| (*one, *other) == (pair.1, pair.2));
-        self.episodes.insert(pair, Episode { since: now, heard: [0; 2], again: None, known: None });
+        let groups =
+            if later.host < earlier.host { [later.group, earlier.group] } else { [earlier.group, later.group] };
+        let same =
+            |((_, one, other), episode): (&Pair, &Episode)| (*one, *other, episode.groups) == (pair.1, pair.2, groups);
+        let known = self.episodes.iter().any(same);
+        self.episodes.insert(pair, Episode { since: now, groups, heard: [0; 2], again: None, known: None });
         let decisions = [self.decisions[later.group][later.host], self.decisions[earlier.group][earlier.host]];
         let [Some(second), Some(first)] = decisions else {
             return self.violation(now, format!("{}: two owners, and nobody decided so", part_name(part)));
@@ -138,8 +152,8 @@ impl OneOwner {
         let silent = |decision: &Decision, of: usize| decision.silence[of] >= self.deadtimes.1;
         // The first one began in silence, and the second one had not heard of it yet.
         let crossed = silent(&first, later.host) && second.heard_sent[earlier.host].is_some_and(|sent| sent < first.at);
-        // Two owners of the whole that do not hear each other, or of which one is about to stop, may get another part each.
-        let apart = later.silence >= self.deadtimes.1 || earlier.silence >= self.deadtimes.1 || known;
+        // The later one has heard nothing since; or they own the whole already, and get another part each until one has stopped.
+        let apart = later.silence >= self.deadtimes.1 || known;
         if silent(&second, earlier.host) || crossed || apart {
             self.admitted += 1;
             return Ok(());
@@ -170,7 +184,7 @@ impl OneOwner {
     /// A daemon was away: what it heard before does not count, nor what was heard of it.
     pub fn disturbed(&mut self, host: usize) {
         for (_, episode) in self.episodes.iter_mut().filter(|((_, one, other), _)| [*one, *other].contains(&host)) {
-            *episode = Episode { since: episode.since, heard: [0; 2], again: None, known: None };
+            *episode = Episode { heard: [0; 2], again: None, known: None, ..*episode };
         }
     }
 
