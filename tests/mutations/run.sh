@@ -12,6 +12,8 @@ work=$PWD/build/mutations
 cargo=${CARGO:-cargo}
 # Seeds that are tried in turn, until one breaks a promise; only the first ones where a unit test has noticed.
 steps=(${MUTATION_SEEDS:-300 2700 9000})
+# Seconds that one run of the unit tests or of the simulator may take: a broken heart may go round for ever.
+patience=600
 
 command -v patch >/dev/null || { echo "needs the program patch: apt-get install patch" >&2; exit 1; }
 
@@ -76,17 +78,24 @@ build() {
 }
 
 units() {
-	{ "$1" --test-threads 2 cluster:: 2>/dev/null || true; } | sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p'
+	local out status=0
+	out=$(timeout "$patience" "$1" --test-threads 2 cluster:: 2>/dev/null) || status=$?
+	sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' <<<"$out"
+	# A test that never ends has noticed, too.
+	[ $status -ne 124 ] || echo "cluster::not done in $patience s"
 }
 
 # The first seed that breaks a promise, and which. After the program, the numbers of seeds.
 simulated() {
-	local from=0 found program=$1
+	local from=0 found out status program=$1
 	shift
 	for count in "$@"; do
-		found=$({ HAFAILOVER_SIM_FROM=$from HAFAILOVER_SIM_SEEDS=$count "$program" no_seed_breaks_a_promise --nocapture 2>&1 ||
-			true; } | sed -n 's/^seed \([0-9]*\): \(.*\) at [0-9]* ms: .*/\2, seed \1/p' | sed -n 1p)
+		status=0
+		out=$(HAFAILOVER_SIM_FROM=$from HAFAILOVER_SIM_SEEDS=$count \
+			timeout "$patience" "$program" no_seed_breaks_a_promise --nocapture 2>&1) || status=$?
+		found=$(sed -n 's/^seed \([0-9]*\): \(.*\) at [0-9]* ms: .*/\2, seed \1/p' <<<"$out" | sed -n 1p)
 		[ -z "$found" ] || { echo "$found"; return; }
+		[ $status -ne 124 ] || { echo "not in $patience s, seeds from $from"; return; }
 		from=$((from + count))
 	done
 	echo "not in $from seeds"
