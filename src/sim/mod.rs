@@ -16,6 +16,7 @@ mod network;
 mod parts;
 mod plan;
 mod random;
+mod rest;
 mod rounds;
 mod sabotage;
 mod scenario;

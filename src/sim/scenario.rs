@@ -100,6 +100,8 @@ pub struct Scenario {
     pub end: Nanos,
     /// This host stays without power when all else is mended.
     pub off: Option<usize>,
+    /// In the end operators start what they stopped.
+    pub starts: bool,
 }
 
 impl Scenario {
@@ -130,7 +132,8 @@ impl Scenario {
         let boots = (0..nodes).map(|_| random.below(latest)).collect();
         let off = random.permille(120).then(|| random.below(nodes as u64) as usize);
         let rough = if random.permille(400) { calm(random, &timing) } else { rough(random, &timing) };
-        Scenario { nodes, links, timing, groups, rough, drift, boots, heal: HEAL, files, settled, end, off }
+        let starts = random.permille(500);
+        Scenario { nodes, links, timing, groups, rough, drift, boots, heal: HEAL, files, settled, end, off, starts }
     }
 
     pub fn keepalive(&self) -> Nanos {

@@ -60,6 +60,9 @@ impl World {
         self.watch.hampered(fault, until);
         if let Some((host, command)) = self.said(fault) {
             self.command(host, command);
+            if let Fault::Stop { group, .. } = fault {
+                self.watch.stop_said[group] = true;
+            }
             if matches!(fault, Fault::StandbyStays { .. } | Fault::Maintenance { .. }) {
                 self.at(until, Happening::End(planned));
             }
@@ -276,7 +279,8 @@ impl World {
         }
     }
 
-    /// Operators end what they began, on every node that does not know it yet, until the world is to rest.
+    /// Operators end what they began, on every node that does not know it yet, until the world is to rest. They clear what failed
+    /// and what is where they put it, for the checkers believe no heart that it still holds.
     pub fn last_words(&mut self) {
         for host in 0..self.scenario.nodes {
             let says = |word: fn(&Cluster) -> bool| {
@@ -289,9 +293,24 @@ impl World {
             if maintenance {
                 self.command(host, Command::Maintenance { on: false });
             }
+            for group in 0..self.scenario.groups.len() {
+                self.last_words_of(host, group);
+            }
         }
         if self.now + LAST_WORDS < self.scenario.settled {
             self.at(self.now + SECOND, Happening::LastWords);
+        }
+    }
+
+    fn last_words_of(&mut self, host: usize, group: usize) {
+        let (Some(id), Some(daemon)) = (self.known(host, group), &self.hosts[host].daemon) else { return };
+        let cluster = &daemon.cluster;
+        let starts = cluster.operator_order(id).stopped && self.scenario.starts;
+        let held = cluster.banned(id) || cluster.parked(id);
+        if starts {
+            self.command(host, Command::Start { group: id });
+        } else if held {
+            self.command(host, Command::Clear { group: id });
         }
     }
 

@@ -6,15 +6,14 @@ use super::checkers::moves::Moves;
 use super::checkers::one_owner::{Decision, OneOwner, Owner};
 use super::checkers::operations::{AFTERMATH, Operations};
 use super::checkers::rules::{Rules, Said};
-use super::checkers::settles::{Settles, Stand, Wanted};
+use super::checkers::settles::Settles;
 use super::faults::{Fault, Planned, WRONG_CLOCK};
 use super::files::{MOST_GROUPS, PARTS, part_name};
 use super::happening::Packet;
 use super::scenario::{MOST_NODES, Scenario};
 use super::world::World;
 use super::{MS, Nanos, SECOND};
-use crate::cluster::{Incarnation, Status};
-use crate::config::model::Failback;
+use crate::cluster::Incarnation;
 use crate::wire::Role;
 
 /// What a run of a daemon truly heard of another host.
@@ -42,6 +41,8 @@ pub struct Watch {
     pub moves: Moves,
     pub operations: Operations,
     pub violation: Option<Violation>,
+    /// An operator told somebody to stop the group.
+    pub stop_said: [bool; MOST_GROUPS],
     /// How long the end of a contested group takes at most, once both know, while no step fails.
     patience: Nanos,
     ears: [[Ears; MOST_NODES]; MOST_NODES],
@@ -68,6 +69,7 @@ impl Watch {
             moves: Moves::new(groups, deadtime, scenario.initdead(), !harmless, spells),
             operations: Operations::new(groups, 8 * slow + 4 * deadtime, late, hampered_until),
             violation: None,
+            stop_said: [false; MOST_GROUPS],
             patience: slow + SECOND,
             ears: Default::default(),
         }
@@ -281,63 +283,10 @@ impl World {
         self.watch.note(result);
     }
 
-    /// Files that take something from a group may wait for a node that is not heard, as the status says; here for ever.
-    fn waits_for_who_is_off(&self) -> bool {
-        let Some(off) = self.scenario.off else { return false };
-        self.hosts.iter().filter_map(|host| host.daemon.as_ref()).any(|daemon| {
-            let cluster = &daemon.cluster;
-            let name = &cluster.config().nodes[off].name;
-            let waits = |status: Status| status.rollout.into_iter().filter_map(|of_group| of_group.waits);
-            !cluster.runs_by_its_files()
-                && waits(cluster.status()).any(|waits| waits.contains(name.as_str()) && waits.contains("is not heard"))
-        })
-    }
-
     /// At the end of the world nobody waits for an answer any more, also of a host that had nothing to do since.
     pub fn finish(&mut self) {
         for host in 0..self.scenario.nodes {
             let result = self.watch.operations.waiting(self.now, host);
-            self.watch.note(result);
-        }
-    }
-
-    /// While the world should rest.
-    pub fn look(&mut self) {
-        if self.waits_for_who_is_off() {
-            return;
-        }
-        for group in 0..self.scenario.groups.len() {
-            let shape = self.files.meant[group].clone();
-            let stand = |host: usize| {
-                let here = &self.hosts[host];
-                let cluster = here.daemon.as_ref().map(|daemon| &daemon.cluster);
-                let known = cluster.zip(here.id(group));
-                Stand {
-                    up: cluster.is_some(),
-                    joined: cluster.is_some_and(|cluster| cluster.has_joined()),
-                    role: known.map_or(Role::Idle, |(cluster, id)| cluster.role(id)),
-                    record: known.and_then(|(cluster, id)| cluster.record(id)),
-                    order: known.map_or_else(Default::default, |(cluster, id)| cluster.operator_order(id)),
-                    banned: known.is_some_and(|(cluster, id)| cluster.banned(id)),
-                    digest: here.digest(group),
-                    pending: cluster.is_some_and(|cluster| !cluster.runs_by_its_files()),
-                    owns: here.owns(group),
-                    whole: here.is_whole(group),
-                    off: self.scenario.off == Some(host),
-                }
-            };
-            let stands: Vec<Stand> = (0..self.scenario.nodes).map(stand).collect();
-            // What an operator put somewhere stays there.
-            let parked = self.hosts.iter().any(|host| {
-                let known = host.daemon.as_ref().zip(host.id(group));
-                known.is_some_and(|(daemon, id)| daemon.cluster.parked(id))
-            });
-            let wanted = shape.map(|shape| Wanted {
-                digest: shape.config(group).digest,
-                failback: shape.failback != Failback::No && !parked,
-                nodes: shape.nodes,
-            });
-            let result = self.watch.settles.check(self.now, group, &stands, wanted.as_ref());
             self.watch.note(result);
         }
     }

@@ -19,10 +19,9 @@ pub struct Stand {
     pub role: Role,
     pub record: Option<Record>,
     pub order: Order,
-    pub banned: bool,
     /// Of the group as it runs here; 0: there is none.
     pub digest: u32,
-    /// Some group's files wait for something.
+    /// Files of some group wait for something that has not been told.
     pub pending: bool,
     pub owns: bool,
     /// All of its addresses and members are there.
@@ -37,8 +36,14 @@ pub struct Wanted {
     pub digest: u32,
     /// Who may own it, preferred first.
     pub nodes: Vec<usize>,
-    /// It belongs to the first of them that is able.
+    /// It belongs to the first of them that is there.
     pub failback: bool,
+    /// An operator stopped it, and nobody started it.
+    pub stopped: bool,
+    /// Its files wait for a node that is off: it is what it was, where it is not yet what they say.
+    pub waits: bool,
+    /// They take it away: nobody starts it anew.
+    pub goes: bool,
 }
 
 #[derive(Debug)]
@@ -93,7 +98,9 @@ fn unrest(hosts: &[Stand], wanted: Option<&Wanted>) -> Option<&'static str> {
     if !all(|host| host.up && host.joined) {
         return Some("a daemon is not up, or has not joined");
     }
-    if on.iter().any(|host| host.pending || host.digest != wanted.map_or(0, |wanted| wanted.digest)) {
+    let waits = wanted.is_some_and(|wanted| wanted.waits);
+    let digest = wanted.map_or(0, |wanted| wanted.digest);
+    if !waits && on.iter().any(|host| host.pending || host.digest != digest) {
         return Some("what the files say does not run everywhere");
     }
     let owners: Vec<usize> = (0..hosts.len()).filter(|host| hosts[*host].owns).collect();
@@ -101,17 +108,28 @@ fn unrest(hosts: &[Stand], wanted: Option<&Wanted>) -> Option<&'static str> {
         let rest = owners.is_empty() && all(|host| host.role == Role::Idle);
         return (!rest).then_some("it is gone, and does not rest everywhere");
     };
-    let first = on.first()?;
-    if on.iter().any(|host| host.order != first.order) {
+    // One that does not know the group yet, or no more, knows nothing of it.
+    let know: Vec<&&Stand> = on.iter().filter(|host| !waits || host.digest != 0).collect();
+    let first = know.first()?;
+    if know.iter().any(|host| host.order != first.order) {
         return Some("the nodes do not agree on what the operator ordered");
     }
-    if on.iter().any(|host| host.record != first.record) {
+    if know.iter().any(|host| host.record != first.record) {
         return Some("the nodes do not agree on the record");
     }
-    let able = wanted.nodes.iter().copied().find(|host| !hosts[*host].off && !hosts[*host].banned);
-    let Some(able) = able.filter(|_| !first.order.stopped) else {
+    // Nodes that run a group by other files start it nowhere.
+    let differs = waits && on.iter().any(|host| host.digest != digest);
+    if (differs || wanted.goes) && owners.is_empty() && all(|host| host.role == Role::Idle) {
+        return None;
+    }
+    if first.order.stopped != wanted.stopped {
+        return Some("it is stopped by nobody's word, or in spite of one");
+    }
+    // Nothing fails any more, and what failed before was forgotten.
+    let able = wanted.nodes.iter().copied().find(|host| !hosts[*host].off);
+    let Some(able) = able.filter(|_| !wanted.stopped) else {
         // Nobody is served by a stop that leads nowhere: an owner that is no more among its nodes keeps it while none of those is there.
-        let left_out = owners.iter().any(|owner| !wanted.nodes.contains(owner)) && !first.order.stopped;
+        let left_out = owners.iter().any(|owner| !wanted.nodes.contains(owner)) && !wanted.stopped;
         let rest = owners.is_empty() && all(|host| host.role == Role::Idle);
         let well = rest || (left_out && owners.len() == 1);
         return (!well).then_some("it should rest everywhere");
@@ -126,5 +144,5 @@ fn unrest(hosts: &[Stand], wanted: Option<&Wanted>) -> Option<&'static str> {
     if !hosts[owner].whole {
         return Some("a part of it is missing where it runs");
     }
-    (wanted.failback && owner != able).then_some("it did not fail back")
+    (wanted.failback && !differs && owner != able).then_some("it did not fail back")
 }
