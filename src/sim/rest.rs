@@ -1,7 +1,6 @@
 //! How each group stands on each host while the world should rest, and what it should be. It must not know what is unrest.
 
 use super::checkers::settles::{Stand, Wanted};
-use super::files;
 use super::host::Host;
 use super::world::World;
 use crate::config::model::{Failback, GroupConfig};
@@ -10,8 +9,7 @@ use crate::wire::Role;
 impl World {
     /// While the world should rest.
     pub fn look(&mut self) {
-        let waiting: Vec<bool> =
-            (0..self.scenario.groups.len()).map(|group| self.waits_for_who_is_off(group)).collect();
+        let waiting = self.waiting();
         for group in 0..self.scenario.groups.len() {
             let mut stands: Vec<Stand> = (0..self.scenario.nodes).map(|host| self.stand(host, group)).collect();
             if waiting.contains(&true) {
@@ -55,20 +53,35 @@ impl World {
         }
     }
 
-    /// Files that take something from a group may wait for a node that is not heard, as the status says; here for ever.
-    fn waits_for_who_is_off(&self, group: usize) -> bool {
-        let Some(off) = self.scenario.off else { return false };
-        self.hosts.iter().filter_map(|host| host.daemon.as_ref()).any(|daemon| {
-            let cluster = &daemon.cluster;
-            if cluster.runs_by_its_files() {
-                return false;
+    /// Whose files wait for a node that is not heard, as the status says; here for ever. Then those wait, too, that get a part of it.
+    fn waiting(&self) -> Vec<bool> {
+        let groups = self.scenario.groups.len();
+        let Some(off) = self.scenario.off else { return vec![false; groups] };
+        let waits: Vec<Vec<String>> = (0..groups).map(|group| self.waits(group)).collect();
+        let for_off = |host: &Host| host.config.nodes[off].name.clone();
+        let name = self.hosts.first().map(for_off).unwrap_or_default();
+        let unheard = |text: &String| text.contains(&name) && text.contains("is not heard");
+        let mut waiting: Vec<bool> = waits.iter().map(|waits| waits.iter().any(unheard)).collect();
+        for _ in 0..groups {
+            let from: Vec<String> =
+                (0..groups).filter(|it| waiting[*it]).map(|it| format!("is still in group group{it}")).collect();
+            for (group, waits) in waits.iter().enumerate() {
+                waiting[group] |= waits.iter().any(|text| from.iter().any(|from| text.contains(from)));
             }
-            let (name, config) = (&cluster.config().nodes[off].name, cluster.config());
-            let of_it = |name: &String| config.groups.iter().any(|it| it.name == *name && it.tag == files::tag(group));
-            let mut rollout = cluster.status().rollout.into_iter().filter(|of_group| of_it(&of_group.group));
-            rollout
-                .any(|it| it.waits.is_some_and(|waits| waits.contains(name.as_str()) && waits.contains("is not heard")))
-        })
+        }
+        waiting
+    }
+
+    /// What any node says that a group's files wait for.
+    fn waits(&self, group: usize) -> Vec<String> {
+        let clusters = self.hosts.iter().filter_map(|host| Some(&host.daemon.as_ref()?.cluster));
+        let held_up = clusters.filter(|cluster| !cluster.runs_by_its_files());
+        let of_it = format!("group{group}");
+        held_up
+            .flat_map(|cluster| cluster.status().rollout)
+            .filter(|rollout| rollout.group == of_it)
+            .filter_map(|rollout| rollout.waits)
+            .collect()
     }
 
     /// By what the nodes run a group whose files wait: its owner before the others.
