@@ -104,6 +104,47 @@ fn an_operator_who_gets_no_answer_is_seen() {
     assert!(seen >= 10, "seen in {seen} of 40 worlds");
 }
 
+/// In how many of 40 worlds a sabotage is noticed in these words.
+fn noticed_so(sabotage: Sabotage, checker: &str, words: &str) -> u64 {
+    let seen = |seed: &u64| {
+        let violation = sim::run(*seed, sabotage).violation;
+        violation.is_some_and(|it| it.checker == checker && it.what.contains(words))
+    };
+    (0..40).filter(seen).count() as u64
+}
+
+#[test]
+fn a_start_with_packets_unread_is_seen() {
+    let seen = noticed_so(Sabotage::Unread, "decisions", "with packets unread");
+    assert!(seen >= 20, "seen in {seen} of 40 worlds");
+}
+
+#[test]
+fn a_start_against_what_the_network_answers_is_seen() {
+    let seen = noticed_so(Sabotage::LostAnswers, "one owner", "kernel has answered");
+    assert!(seen >= 5, "seen in {seen} of 40 worlds");
+}
+
+#[test]
+fn two_owners_that_hear_each_other_and_go_on_are_seen() {
+    let seen = noticed_so(Sabotage::Stubborn, "one owner", "neither stops");
+    assert!(seen >= 3, "seen in {seen} of 40 worlds");
+}
+
+#[test]
+fn a_stop_that_never_ends_is_seen() {
+    let seen = noticed_so(Sabotage::EndlessStop, "operations", "has been Stopping");
+    assert!(seen >= 10, "seen in {seen} of 40 worlds");
+    let seen = noticed_so(Sabotage::EndlessStop, "one owner", "have known of each other");
+    assert!(seen >= 1, "seen in {seen} of 40 worlds");
+}
+
+#[test]
+fn hearts_that_never_rest_are_seen() {
+    let seen = noticed_so(Sabotage::Restless, "settles", "ms of rest");
+    assert!(seen >= 20, "seen in {seen} of 40 worlds");
+}
+
 #[test]
 fn a_failing_plan_is_cut_down() {
     let fails = |seed: &u64| sim::run(*seed, Sabotage::Usurper).violation.is_some_and(|it| it.checker == "one owner");

@@ -17,6 +17,7 @@ impl World {
         let now = self.now;
         let answer = self.random.between(20_000, 200_000) * if trouble.slow > 0 { 10_000 } else { 1 };
         match action {
+            Action::StopMembers { .. } | Action::RemoveAddresses { .. } if self.sabotage == Sabotage::EndlessStop => {}
             Action::Send(message) => self.send(host, &message),
             Action::Report(change) => self.reported(host, change),
             Action::Exit => self.exited(host),
@@ -161,6 +162,9 @@ impl World {
     }
 
     fn answer_probe(&mut self, host: usize, address: usize, last: u8) {
+        if self.sabotage == Sabotage::LostAnswers {
+            return;
+        }
         let span = self.random.between(MS / 20, 3 * MS / 2);
         let mac = [2, 0, 0, 0, 0, last];
         self.timeline.note(self.now, Some(host), || format!("  address {address} is answered by {last}"));

@@ -55,6 +55,16 @@ pub enum Sabotage {
     Juggler,
     /// Operators get no answer.
     DeafOperator,
+    /// No stop of a group ever ends, nor does anything.
+    EndlessStop,
+    /// What comes from others waits unread for ever.
+    Unread,
+    /// Nobody hears an answer for an address.
+    LostAnswers,
+    /// A heart is not told what it hears of one that has the same.
+    Stubborn,
+    /// When all rests, everybody wakes up all the time.
+    Restless,
 }
 
 /// One world from its beginning to its end.

@@ -1,10 +1,12 @@
 //! One round of a heart as the beat thread does it, held up now and then between reading and deciding.
 //! It must not know what comes of the actions.
 
-use super::happening::Happening;
-use super::host::News;
+use super::Sabotage;
+use super::happening::{Happening, Packet};
+use super::host::{Daemon, News};
 use super::world::World;
 use crate::cluster::{Event, Incarnation, Time};
+use crate::config::model::LinkId;
 
 impl World {
     /// One round of a heart, exactly as the beat thread does it.
@@ -15,16 +17,13 @@ impl World {
         let mut reading = std::mem::replace(&mut daemon.inbox, std::mem::take(&mut self.reading));
         reading.extend(news);
         daemon.packets = 0;
-        daemon.unread_since = None;
+        if self.sabotage != Sabotage::Unread {
+            daemon.unread_since = None;
+        }
         daemon.cluster.begin(clock);
         for news in reading.drain(..) {
             match news {
-                News::Packet(link, packet) => {
-                    daemon.reads(&packet);
-                    daemon.cluster.hear(link, &packet.message);
-                    let living = self.hosts[packet.from].daemon.as_ref().map(|daemon| daemon.incarnation);
-                    self.watch.heard(now, host, daemon.incarnation, living, &packet);
-                }
+                News::Packet(link, packet) => self.hear(host, &mut daemon, (link, &packet), clock),
                 News::Event(event) => daemon.cluster.fold(event),
                 News::Answer { address, mac } => {
                     if let Some((group, index)) = self.hosts[host].whose(address) {
@@ -49,6 +48,19 @@ impl World {
             return self.at(at, Happening::Decide { host, incarnation });
         }
         self.decide(host);
+    }
+
+    fn hear(&mut self, host: usize, daemon: &mut Daemon, (link, packet): (LinkId, &Packet), clock: Time) {
+        if self.sabotage == Sabotage::Unread {
+            daemon.unread_since.get_or_insert(clock);
+            return;
+        }
+        if !self.is_kept_from(host, packet.from) {
+            daemon.reads(packet);
+            daemon.cluster.hear(link, &packet.message);
+        }
+        let living = self.hosts[packet.from].daemon.as_ref().map(|daemon| daemon.incarnation);
+        self.watch.heard(self.now, host, daemon.incarnation, living, packet);
     }
 
     /// A daemon that was held up between reading and deciding.
@@ -98,7 +110,8 @@ impl World {
             _ => (300, self.scenario.late_by()),
         };
         let late = if self.random.permille(late) { self.random.below(late_by) } else { 20_000 };
-        let at = self.hosts[host].world_time(next.max(clock)).max(self.now) + late;
+        let next = if self.is_restless() { clock } else { next.max(clock) };
+        let at = self.hosts[host].world_time(next).max(self.now) + late;
         let Some(daemon) = &mut self.hosts[host].daemon else { return };
         // One that comes sooner is woken for nothing, which is harmless, and keeps the queue short.
         if daemon.wake_at.is_none_or(|planned| planned <= self.now || planned > at) {

@@ -9,7 +9,9 @@ use crate::config::model::{GroupId, NodeId};
 impl World {
     pub fn begin_sabotage(&mut self) {
         match self.sabotage {
-            Sabotage::None | Sabotage::DeafOperator => {}
+            // Done where it happens.
+            Sabotage::None | Sabotage::DeafOperator | Sabotage::EndlessStop | Sabotage::Unread => {}
+            Sabotage::LostAnswers | Sabotage::Stubborn | Sabotage::Restless => {}
             Sabotage::FalseStop => self.hosts.iter_mut().for_each(|host| host.lies = true),
             Sabotage::Stall => self.hosts.iter_mut().for_each(|host| host.mute = true),
             Sabotage::Usurper | Sabotage::Meddler | Sabotage::Juggler => {
@@ -17,6 +19,17 @@ impl World {
                 self.at(at, Happening::Sabotage);
             }
         }
+    }
+
+    /// What a host hears of another one is kept from its heart.
+    pub fn is_kept_from(&self, host: usize, from: usize) -> bool {
+        let both = |one: usize, other: usize| [(host, from), (from, host)].contains(&(one, other));
+        self.sabotage == Sabotage::Stubborn
+            && self.watch.one_owner.pairs().iter().any(|(_, one, other)| both(*one, *other))
+    }
+
+    pub fn is_restless(&self) -> bool {
+        self.sabotage == Sabotage::Restless && self.now >= self.scenario.settled
     }
 
     pub fn commit_sabotage(&mut self) {
