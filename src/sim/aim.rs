@@ -77,7 +77,7 @@ impl World {
             Fault::ActionsSlow { host } => of(host, |host| host.trouble.slow == 0),
             Fault::LateDaemon { host } => of(host, |host| host.trouble.late == 0),
             Fault::WrongClock { host, .. } => {
-                Some(self.hosts[host].powered && self.hosts[host].clock_rate() == self.scenario.drift[host])
+                Some(self.hosts[host].powered && self.hosts[host].clock.rate() == self.scenario.drift[host])
             }
             // Changed files are tried.
             Fault::Files { .. } => Some(true),

@@ -110,7 +110,7 @@ pub struct Host {
     pub boot: BootId,
     /// The whole host stands still until then.
     pub frozen_until: Nanos,
-    clock: Clock,
+    pub clock: Clock,
     pub carrier: bool,
     /// Since when its kernel answers ARP questions.
     pub answers_since: Option<Nanos>,
@@ -182,10 +182,6 @@ impl Host {
     /// From now on it goes fast by so many millionths.
     pub fn set_clock_rate(&mut self, now: Nanos, fast: i64) {
         self.clock.set_rate(now, fast);
-    }
-
-    pub fn clock_rate(&self) -> i64 {
-        self.clock.rate()
     }
 
     /// It stands still, as a paused virtual machine's does.
