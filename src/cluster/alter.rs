@@ -29,9 +29,15 @@ pub(super) struct Alter {
     failed: Option<String>,
     /// Since when it may not go on.
     held_up: Option<Time>,
+    /// A change before this one did not come to starting its members.
+    unstarted: bool,
 }
 
 impl Alter {
+    fn new(to: GroupConfig, step: AlterStep, unstarted: bool) -> Alter {
+        Alter { to, step, op: None, failed: None, held_up: None, unstarted }
+    }
+
     pub(super) fn to(&self) -> &GroupConfig {
         &self.to
     }
@@ -73,10 +79,7 @@ impl Cluster {
         let to = self.pending(id).filter(|to| !to.is_gone());
         let Some(alter) = self.rollout.alters.get(&id) else {
             let Some(to) = to.filter(|to| self.ready(id, to).is_ok() && !self.being_noted(id)) else { return };
-            let same = to.members == self.config.group(id).members;
-            let step = if same { AlterStep::DropMembers } else { AlterStep::Guards };
-            self.rollout.alters.insert(id, Alter { to, step, op: None, failed: None, held_up: None });
-            return self.alter_step(id);
+            return self.begin_alter(id, to, false);
         };
         // Who slept listens first.
         if alter.op.is_some() || self.asleep {
@@ -91,11 +94,26 @@ impl Cluster {
         if !after && !self.being_noted(id) && self.is_held_up(id) {
             return;
         }
-        let Some(alter) = self.rollout.alters.get(&id) else { return };
-        if after && alter.failed.is_some() && to.is_some_and(|to| self.ready(id, &to).is_ok()) {
-            self.rollout.alters.remove(&id);
-            return;
+        let Some(alter) = self.rollout.alters.get(&id).filter(|alter| after && alter.failed.is_some()) else {
+            return self.go_on_altering(id);
+        };
+        let unstarted =
+            !matches!(alter.step, AlterStep::Put { start: false, .. } | AlterStep::Add { start: false, .. });
+        if let Some(to) = to.filter(|to| self.ready(id, to).is_ok()) {
+            self.timers.disarm(Timer::AlterAgain(id));
+            return self.begin_alter(id, to, unstarted);
         }
+        self.go_on_altering(id);
+    }
+
+    fn begin_alter(&mut self, id: GroupId, to: GroupConfig, unstarted: bool) {
+        let same = to.members == self.config.group(id).members && !unstarted;
+        let step = if same { AlterStep::DropMembers } else { AlterStep::Guards };
+        self.rollout.alters.insert(id, Alter::new(to, step, unstarted));
+        self.alter_step(id);
+    }
+
+    fn go_on_altering(&mut self, id: GroupId) {
         if !self.timers.armed(Timer::AlterAgain(id)) {
             self.alter_step(id);
         }
@@ -140,13 +158,15 @@ impl Cluster {
 
     fn turn_back(&mut self, id: GroupId) {
         self.timers.disarm(Timer::AlterAgain(id));
-        let Some(alter) = self.rollout.alters.remove(&id).filter(|alter| alter.step != AlterStep::Guards) else {
-            return;
-        };
+        let Some(alter) = self.rollout.alters.get(&id).cloned() else { return };
         if self.must_ask_first(id, &alter) {
             let reason =
                 "it has given up an address, and a node that is not heard may have taken it since: it starts anew";
             return self.stop(id, Stop::plain(reason.into()));
+        }
+        if alter.step == AlterStep::Guards && !alter.unstarted {
+            self.rollout.alters.remove(&id);
+            return;
         }
         let config = self.config.clone();
         self.build_up(id, &alter.to, config.group(id));
@@ -221,11 +241,10 @@ impl Cluster {
     pub(super) fn build_up(&mut self, id: GroupId, before: &GroupConfig, after: &GroupConfig) {
         let new = |index: &usize| !before.addresses.contains(&after.addresses[*index]);
         let addresses: Vec<usize> = (0..after.addresses.len()).filter(new).collect();
-        let start = !missing_in(&after.members, &before.members).is_empty();
-        self.rollout.alters.remove(&id);
+        let unstarted = self.rollout.alters.remove(&id).is_some_and(|alter| alter.unstarted);
+        let start = unstarted || !missing_in(&after.members, &before.members).is_empty();
         if start || !addresses.is_empty() {
-            let step = AlterStep::Put { addresses, start };
-            self.rollout.alters.insert(id, Alter { to: after.clone(), step, op: None, failed: None, held_up: None });
+            self.rollout.alters.insert(id, Alter::new(after.clone(), AlterStep::Put { addresses, start }, unstarted));
         }
     }
 

@@ -172,3 +172,22 @@ fn what_could_not_be_started_or_written_down_is_said() {
     assert_eq!(nodes.runs(A).digest, 2);
     assert!(attention(&nodes).contains("cannot be changed yet: not now"), "{}", attention(&nodes));
 }
+
+#[test]
+fn a_member_that_was_not_started_is_started_by_the_next_change() {
+    let mut nodes = Nodes::new(&version(1, &[77], &[]));
+    nodes.ends = |action| starts_members(action).then(|| Outcome::Unknown("no answer in time".into()));
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[77], &["m.service"])]);
+    }
+    nodes.run(1000);
+    assert!(nodes.place(A, starts_members).is_some());
+    nodes.did.clear();
+    nodes.ends = |_| None;
+    for node in [A, B] {
+        nodes.files(node, &[version(3, &[77, 78], &["m.service"])]);
+    }
+    nodes.run(1000);
+    assert_eq!((nodes.runs(A).digest, nodes.runs(B).digest), (3, 3));
+    assert!(nodes.place(A, starts_members).is_some());
+}
