@@ -285,10 +285,28 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// It strikes nothing where the group, or what it hits of it, is not there.
+    fn needs_a_group(&self) -> bool {
+        use Fault::*;
+        matches!(
+            self,
+            MemberFails { .. } | AddressDeleted { .. } | GuardMissing { .. } | ForeignAnswers { .. } | Replay { .. }
+        ) || matches!(self, Files { .. } | OtherFiles { .. } | Move { .. } | Stop { .. } | Start { .. } | Clear { .. })
+    }
+}
+
 pub fn draw(random: &mut Random, scenario: &Scenario) -> Vec<Planned> {
     // Some find nothing to change, as often as they are tried.
     let count = random.between(FEWEST + 7, MOST);
     let mut plan: Vec<Planned> = (0..count).map(|_| planned(random, scenario)).collect();
+    for _ in 0..MOST {
+        let of_hosts = plan.iter().filter(|planned| !planned.fault.needs_a_group()).count();
+        if of_hosts as u64 > FEWEST {
+            break;
+        }
+        plan.push(planned(random, scenario));
+    }
     // Faults that come close together find what single ones do not.
     if random.permille(500) {
         let bunches = random.between(1, 4);
