@@ -23,6 +23,7 @@ pub const RETURNED: Change = Change(79, "IPv6 addresses of group @HAFAILOVER_GRO
 pub const BLOCKED: Change = Change(82, " is blocked");
 pub const MEMBER_DOWN: Change = Change(86, " is down");
 pub const NOT_GUARDED: Change = Change(87, " is not guarded on this node");
+pub const CLAIMED: Change = Change(89, "Another host claims an address of group @HAFAILOVER_GROUP@");
 pub const NOT_REPAIRED: Change = Change(88, " cannot be put back");
 
 impl Change {

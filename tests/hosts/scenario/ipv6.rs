@@ -1,6 +1,6 @@
 //! IPv6 addresses.
 
-use crate::changes::{BLOCKED, NOT_REPAIRED, REPAIRED, RETURNED, change};
+use crate::changes::{BLOCKED, CLAIMED, NOT_REPAIRED, REPAIRED, RETURNED, change};
 use crate::client::{Client, Responder};
 use crate::ensure;
 use crate::figures::{Figures, Sample, ms};
@@ -54,6 +54,7 @@ pub fn row33_ipv6_addresses(lab: &Lab) -> Result<String> {
     ensure!(found.contains(&format!("{VIP6}/64 dev {SERVICE}")), "no interface was found: {found:?}");
     let takeover = taken_over(&mut pair)?;
     answered_probe_blocks(&mut pair)?;
+    foreign_claim_is_told(&pair)?;
     let back = flushed_is_no_deletion(&mut pair)?;
     pair.never_two_owners()?;
     pair.never_two_owners_of([VIP6, ONLY6])?;
@@ -115,6 +116,26 @@ fn answered_probe_blocks(pair: &mut Pair) -> Result {
     let said = pair.host(heir).said(&[&change(BLOCKED), "HAFAILOVER_GROUP=only6"], begun)?;
     ensure!(said.iter().any(|entry| entry.message.contains(&alarm)), "no `{alarm}` in the journal of {heir}: {said:?}");
     pair.settled().map(drop)
+}
+
+/// A host outside the cluster takes an address that is here. It learns that by its own detection; so does the owner.
+fn foreign_claim_is_told(pair: &Pair) -> Result {
+    pair.settled()?;
+    let owner = pair.group(pair.alpha(), "only6")?.owner.ok_or("nobody owns only6")?;
+    let (host, begun) = (pair.host(&owner), Instant::now());
+    let address = format!("{ONLY6}/64");
+    run("ip", &["-n", CLIENT, "addr", "add", &address, "dev", SERVICE])?;
+    let told = wait_for("a word about the claim", SETTLE, || {
+        host.said(&[&change(CLAIMED), "HAFAILOVER_GROUP=only6"], begun).ok().filter(|said| !said.is_empty())
+    });
+    let attention = pair.status(host)?.attention;
+    run("ip", &["-n", CLIENT, "addr", "del", &address, "dev", SERVICE])?;
+    let told = told?;
+    ensure!(told[0].message.contains(&ONLY6.to_string()), "{told:?}");
+    ensure!(attention.iter().any(|line| line.contains("claims")), "the status does not show it: {attention:?}");
+    let again = pair.group(host, "only6")?.owner;
+    ensure!(again.as_deref() == Some(owner.as_str()), "{again:?} has only6, and not {owner}");
+    Ok(())
 }
 
 fn holders(pair: &Pair, address: Ipv6Addr) -> Result<Vec<&'static str>> {
