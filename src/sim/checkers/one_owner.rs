@@ -1,7 +1,6 @@
 //! At most one host has an address or a member, for one group, except for what `proof = "silence"` admits: the later of two owners
 //! truly heard nothing of the other for a deadtime, or the earlier one did when it decided, and the later one had not heard of that
 //! yet; and no neighbour could have told it better. Of one that is deaf alone the others know: they wait.
-//! Rule 2 asks the heir of a release nothing, also where it heard that so late that the other one took the group back in silence.
 //! Once both hear each other again, one of them stops within two keepalives.
 
 use super::Violation;
@@ -82,13 +81,7 @@ impl OneOwner {
     pub fn decided(&mut self, host: usize, group: usize, decision: Decision) -> Result<(), Violation> {
         self.decisions[group][host] = Some(decision);
         let answered = decision.answered_since.iter().enumerate();
-        // A release that comes later than a deadtime, from one that meanwhile took the group back in silence, needs no question.
-        let late = |other: usize, since: Nanos| {
-            decision.silence[other] < self.deadtimes.1 && decision.heard_sent[other].is_some_and(|sent| sent < since)
-        };
-        let known = answered.filter_map(|(other, since)| Some((other, (*since)?)));
-        let spans =
-            known.filter(|(other, since)| !late(*other, *since)).map(|(other, since)| (other, decision.at - since));
+        let spans = answered.filter_map(|(other, since)| Some((other, decision.at - (*since)?)));
         match spans.max_by_key(|(_, span)| *span) {
             Some((other, span)) if span >= self.deadtimes.0 => self.violation(
                 decision.at,
