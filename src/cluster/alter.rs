@@ -31,11 +31,13 @@ pub(super) struct Alter {
     held_up: Option<Time>,
     /// A change before this one did not come to starting its members.
     unstarted: bool,
+    /// For a while it had none of its addresses.
+    bare: bool,
 }
 
 impl Alter {
     fn new(to: GroupConfig, step: AlterStep, unstarted: bool) -> Alter {
-        Alter { to, step, op: None, failed: None, held_up: None, unstarted }
+        Alter { to, step, op: None, failed: None, held_up: None, unstarted, bare: false }
     }
 
     pub(super) fn to(&self) -> &GroupConfig {
@@ -94,11 +96,11 @@ impl Cluster {
         if !after && !self.being_noted(id) && self.is_held_up(id) {
             return;
         }
-        let Some(alter) = self.rollout.alters.get(&id).filter(|alter| after && alter.failed.is_some()) else {
+        let mended = |alter: &&Alter| after && alter.failed.is_some() && !matches!(alter.step, AlterStep::Put { .. });
+        let Some(alter) = self.rollout.alters.get(&id).filter(mended) else {
             return self.go_on_altering(id);
         };
-        let unstarted =
-            !matches!(alter.step, AlterStep::Put { start: false, .. } | AlterStep::Add { start: false, .. });
+        let unstarted = !matches!(alter.step, AlterStep::Add { start: false, .. });
         if let Some(to) = to.filter(|to| self.ready(id, to).is_ok()) {
             self.timers.disarm(Timer::AlterAgain(id));
             return self.begin_alter(id, to, unstarted);
@@ -128,7 +130,9 @@ impl Cluster {
         let since = reason.is_some().then(|| alter.held_up.unwrap_or(now));
         let (had, begun) = (alter.held_up, alter.step != AlterStep::Guards);
         match (reason, since.map(|since| since + ALTER_AGAIN)) {
-            (Some(reason), Some(until)) if now >= until || !begun => {
+            // Under maintenance nothing is stopped, and what must be asked for first is not put back.
+            (Some(_), Some(until)) if now >= until && self.maintenance.on && self.must_ask_first(id, alter) => {}
+            (Some(reason), Some(until)) if now >= until => {
                 if begun {
                     let reason = format!("{reason}; what it has given up for that comes back meanwhile");
                     self.report(Change::GroupNotChanged { group: id, reason });
@@ -147,22 +151,33 @@ impl Cluster {
         since.is_some()
     }
 
-    /// Addresses of it may be gone, and a node that is not heard may have taken the group since: what went is not put back unasked.
+    /// All its addresses may be gone, and a node that is not heard may have taken the group since: what went is not put back unasked.
     fn must_ask_first(&self, id: GroupId, alter: &Alter) -> bool {
         let runs = self.config.group(id);
         let unheard = |node: &NodeId| self.view.peer(*node).is_some_and(|peer| !peer.state.heard());
-        let tried = alter.step == AlterStep::DropAddresses && alter.failed.is_some();
-        let gone = tried || alter.step == AlterStep::Down;
-        gone && !going_addresses(runs, &alter.to).is_empty() && runs.nodes.iter().any(unheard)
+        let gone = match alter.step {
+            AlterStep::DropAddresses => alter.failed.is_some() && keeps_none(runs, &alter.to),
+            AlterStep::Down => keeps_none(runs, &alter.to),
+            AlterStep::Put { .. } => alter.bare,
+            _ => false,
+        };
+        gone && runs.nodes.iter().any(unheard)
+    }
+
+    /// Stopped, it starts anew by its proof; not under maintenance.
+    fn ask_first(&mut self, id: GroupId) {
+        if !self.maintenance.on {
+            let reason =
+                "its addresses were gone, and a node that is not heard may have taken it since: it starts anew";
+            self.stop(id, Stop::plain(reason.into()));
+        }
     }
 
     fn turn_back(&mut self, id: GroupId) {
         self.timers.disarm(Timer::AlterAgain(id));
         let Some(alter) = self.rollout.alters.get(&id).cloned() else { return };
         if self.must_ask_first(id, &alter) {
-            let reason =
-                "it has given up an address, and a node that is not heard may have taken it since: it starts anew";
-            return self.stop(id, Stop::plain(reason.into()));
+            return self.ask_first(id);
         }
         if alter.step == AlterStep::Guards && !alter.unstarted {
             self.rollout.alters.remove(&id);
@@ -201,11 +216,18 @@ impl Cluster {
                 }
                 AlterStep::Down => return,
                 AlterStep::Put { addresses, start } => {
+                    if self.must_ask_first(id, &alter.clone()) {
+                        return self.ask_first(id);
+                    }
                     if let Some(reason) = self.may_be_elsewhere(id) {
                         return self.alter_failed(id, reason);
                     }
+                    let step = AlterStep::Add { addresses: addresses.clone(), start };
+                    if let Some(alter) = self.rollout.alters.get_mut(&id) {
+                        (alter.step, alter.failed) = (step.clone(), None);
+                    }
                     addresses.iter().for_each(|index| self.repair(id, *index, Loss::Removed));
-                    AlterStep::Add { addresses, start }
+                    step
                 }
                 // One that cannot be added is tried again with those that somebody removed.
                 AlterStep::Add { addresses, .. }
@@ -237,14 +259,23 @@ impl Cluster {
         op
     }
 
-    /// The new configuration is written down: what it has beyond `before` is added, addresses first.
-    pub(super) fn build_up(&mut self, id: GroupId, before: &GroupConfig, after: &GroupConfig) {
+    /// The new configuration is written down.
+    pub(super) fn build_up_noted(&mut self, id: GroupId, before: &GroupConfig, after: &GroupConfig) {
+        self.build_up(id, before, after);
+        if let Some(alter) = self.rollout.alters.get_mut(&id) {
+            alter.bare = keeps_none(before, after);
+        }
+    }
+
+    /// What it has beyond `before` is added, addresses first.
+    fn build_up(&mut self, id: GroupId, before: &GroupConfig, after: &GroupConfig) {
         let new = |index: &usize| !before.addresses.contains(&after.addresses[*index]);
         let addresses: Vec<usize> = (0..after.addresses.len()).filter(new).collect();
         let unstarted = self.rollout.alters.remove(&id).is_some_and(|alter| alter.unstarted);
         let start = unstarted || !missing_in(&after.members, &before.members).is_empty();
         if start || !addresses.is_empty() {
-            self.rollout.alters.insert(id, Alter::new(after.clone(), AlterStep::Put { addresses, start }, unstarted));
+            let step = AlterStep::Put { addresses, start };
+            self.rollout.alters.insert(id, Alter::new(after.clone(), step, unstarted));
         }
     }
 
@@ -259,8 +290,12 @@ impl Cluster {
         self.rollout.alters.get(&id).is_some_and(|alter| alter.step == AlterStep::Down && alter.to == *to)
     }
 
-    /// It is being removed: nobody puts it back.
+    /// It is being removed, or may not be added yet: nobody puts it back.
     pub(super) fn is_going(&self, id: GroupId, index: usize) -> bool {
+        let step = self.rollout.alters.get(&id).map(|alter| &alter.step);
+        if matches!(step, Some(AlterStep::Put { addresses, .. }) if addresses.contains(&index)) {
+            return true;
+        }
         let address = self.config.group(id).addresses.get(index);
         self.going(id).is_some_and(|to| address.is_none_or(|address| !to.addresses.contains(address)))
     }
@@ -329,6 +364,11 @@ impl Cluster {
 
 fn going_addresses(old: &GroupConfig, to: &GroupConfig) -> Vec<usize> {
     (0..old.addresses.len()).filter(|index| !to.addresses.contains(&old.addresses[*index])).collect()
+}
+
+/// None of its addresses stays.
+fn keeps_none(old: &GroupConfig, to: &GroupConfig) -> bool {
+    !old.addresses.is_empty() && going_addresses(old, to).len() == old.addresses.len()
 }
 
 fn missing_in(these: &[String], others: &[String]) -> Vec<String> {

@@ -55,7 +55,7 @@ impl Cluster {
         let differs = theirs.config != runs && theirs.parts != self.group(id).parts;
         let becomes = self.pending_digest(id).unwrap_or(runs);
         let agrees = |says: PeerGroup| says.pending.unwrap_or(says.config) == becomes;
-        let mut heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard());
+        let mut heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard() && peer.told_all());
         let in_sight = !self.maintenance.on && agrees(theirs) && heard.all(|(node, _)| agrees(says(*node)));
         (differs && !in_sight).then_some(theirs)
     }

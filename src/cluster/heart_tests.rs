@@ -287,6 +287,28 @@ fn what_this_node_released_itself_it_takes_again_only_where_nobody_answers() {
 }
 
 #[test]
+fn nobody_is_given_what_a_host_that_is_not_heard_answers_for() {
+    for answered in [false, true] {
+        let released = Some(Record { released: true, ..owned(BETA, 2) });
+        let mut bench = Bench::new(BETA, &[], released);
+        bench.until(750);
+        if answered {
+            let answer = Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 3] };
+            bench.round(750, vec![answer]);
+        }
+        let mut given = None;
+        for at in (800..=1500).step_by(100) {
+            let says = bench.says(Role::Idle, bench.heart.record(GROUP));
+            bench.round(at, vec![says]);
+            if bench.heart.record(GROUP).is_some_and(|record| record.heir == Some(ALPHA)) {
+                given.get_or_insert(at);
+            }
+        }
+        assert_eq!(given, Some(if answered { 1100 } else { 800 }));
+    }
+}
+
+#[test]
 fn a_release_that_may_be_as_old_as_the_silence_before_it_is_not_believed_against_the_network() {
     for answered in [false, true] {
         let mut bench = Bench::new(BETA, &[], Some(owned(ALPHA, 2)));

@@ -6,7 +6,7 @@ use super::group::Phase;
 use super::told::PeerGroup;
 use super::view::PeerState;
 use super::{Cluster, Record};
-use crate::config::model::{GroupConfig, GroupId, NodeId, VirtualAddress};
+use crate::config::model::{GroupConfig, GroupId, NodeId};
 use crate::wire::Role;
 
 /// Whether two groups have an address or a member in common; and which.
@@ -134,9 +134,7 @@ impl Cluster {
         let unheard = |node: &&NodeId| self.view.peer(**node).is_some_and(|peer| unheard(peer.state));
         let Some(silent) = runs.nodes.iter().find(unheard) else { return Ok(()) };
         let silent = &self.config.node(*silent).name;
-        // By another prefix or interface it can be asked for as well.
-        let has = |address: &VirtualAddress| to.addresses.iter().any(|it| it.address == address.address);
-        let stays = |index: usize| runs.addresses.get(index).is_some_and(has);
+        let stays = |index: usize| runs.addresses.get(index).is_some_and(|address| to.addresses.contains(address));
         // One that is no more among its Nodes= would be asked no more.
         let goes = gains(to, runs) || runs.nodes.iter().filter(unheard).any(|node| !to.nodes.contains(node));
         let answers = self.group(id).probing.answered().filter(|_| self.answered_lately(id));
@@ -147,7 +145,7 @@ impl Cluster {
         let gone = (0..runs.addresses.len()).filter(|index| !stays(*index)).count();
         if here && gone > 0 && gone == runs.addresses.len() {
             return Err(format!(
-                "{silent} is not heard, and could ask for none of its addresses: keep one of them for now"
+                "{silent} is not heard, and could ask for none of its addresses: keep one of them for now, or stop and start the group"
             ));
         }
         Ok(())

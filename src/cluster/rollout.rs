@@ -378,7 +378,7 @@ impl Cluster {
     /// A group that does not run here is looked at anew: something of what it has now may be here.
     fn after_note(&mut self, id: GroupId, before: &GroupConfig, after: &GroupConfig) {
         match &self.group(id).phase {
-            Phase::Running { .. } => self.build_up(id, before, after),
+            Phase::Running { .. } => self.build_up_noted(id, before, after),
             Phase::Idle | Phase::Unknown { held: None, .. } => {
                 if after.is_gone() {
                     let group = self.group_mut(id);

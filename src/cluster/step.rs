@@ -137,6 +137,8 @@ impl Cluster {
             || !heard
             || !quiet
             || self.asleep
+            // A host that is not heard has it: it let go for that one, maybe.
+            || self.answered_lately(id)
             || (self.maintenance.on && self.group(id).move_to != Some(heir))
             || self.timers.armed(Timer::PassAgain(id))
         {

@@ -309,7 +309,8 @@ impl Cluster {
     pub(super) fn probe(&mut self, id: GroupId) {
         if !self.probe_wanted(id) {
             // An answer counts for its deadtime.
-            if self.group_mut(id).probing.asked.take().is_some() {
+            let probing = &mut self.group_mut(id).probing;
+            if probing.failed.take().is_some() | probing.asked.take().is_some() {
                 self.timers.disarm(Timer::Probe(id));
             }
             return;

@@ -145,16 +145,35 @@ fn what_went_is_not_put_back_unasked_where_a_node_is_not_heard() {
 }
 
 #[test]
-fn the_only_address_may_get_another_prefix_while_a_node_is_not_heard() {
-    let old = version(1, &[77], &[]);
-    let mut nodes = Nodes::new(&old);
+fn under_maintenance_nothing_is_stopped_and_nothing_put_back_unasked() {
+    let (old, new) = (version(1, &[77], &["m.service"]), version(2, &[78], &[]));
+    let mut nodes = begun(&old, &new, cannot_remove);
+    maintain(&mut nodes, true);
     nodes.dead[B] = true;
+    nodes.run(6000);
+    assert!(!nodes.stopped());
+    assert_eq!(nodes.place(A, |action| matches!(action, Action::RepairAddress { .. })), None);
+}
+
+#[test]
+fn a_group_whose_addresses_were_gone_while_a_node_was_lost_starts_anew() {
+    let (old, new) = (version(1, &[77], &[]), version(2, &[78], &[]));
+    let mut nodes = Nodes::new(&old);
+    nodes.ends = |action| matches!(action, Action::Note { .. }).then(|| Outcome::Failed("no room".into()));
+    for node in [A, B] {
+        nodes.files(node, std::slice::from_ref(&new));
+    }
     nodes.run(1000);
-    let mut new = version(2, &[77], &[]);
-    new.addresses[0].prefix = 25;
-    nodes.files(A, &[new]);
+    assert!(nodes.place(A, removes).is_some());
+    nodes.dead[B] = true;
     nodes.run(2000);
-    assert_eq!((nodes.runs(A).digest, nodes.role(A)), (2, Role::Running), "it can be asked for as before");
+    nodes.ends = |_| None;
+    nodes.did.clear();
+    nodes.run(1500);
+    let asked = nodes.place(A, |action| matches!(action, Action::Probe { .. }));
+    let added = nodes.place(A, |action| matches!(action, Action::AddAddresses { .. }));
+    assert!(nodes.stopped() && asked.is_some() && asked < added, "{asked:?} {added:?}");
+    assert_eq!((nodes.runs(A).digest, nodes.role(A)), (2, Role::Running));
 }
 
 #[test]

@@ -240,3 +240,36 @@ fn two_owners_that_could_not_add_what_their_files_name_do_not_wait_for_each_othe
     assert_eq!((digests(&nodes, A), digests(&nodes, B)), ([3, 7], [3, 7]));
     assert!(!nodes.stopped());
 }
+
+#[test]
+fn what_a_peer_may_have_by_other_files_is_not_put_up_by_a_look_at_the_host_either() {
+    let (web, db) = (version(1, &[77], &[]), prefers_beta(other(5, &[79, 80], &[])));
+    let mut nodes = each_has_one(&web, &db);
+    let adds = |action: &Action| matches!(action, Action::RepairAddress { group: GROUP, .. });
+    // Beta is not heard while alpha adopts both; it wakes while that is written down.
+    nodes.dead[B] = true;
+    nodes.run(1000);
+    nodes.ends = |action| match action {
+        Action::Note { .. } => Some(Outcome::Failed("no room".into())),
+        Action::RemoveAddresses { .. } => Some(Outcome::Unknown("no answer".into())),
+        _ => None,
+    };
+    Arc::make_mut(&mut nodes.hearts[A].config).groups[1] = prefers_beta(other(6, &[79], &[]));
+    nodes.files(A, &[version(2, &[77, 80], &[]), prefers_beta(other(6, &[79], &[]))]);
+    nodes.run(1500);
+    assert!(nodes.place(A, |action| matches!(action, Action::Note { .. })).is_some());
+    nodes.dead[B] = false;
+    nodes.run(500);
+    // It is beaten, and cannot let go.
+    nodes.ends =
+        |action| matches!(action, Action::RemoveAddresses { .. }).then(|| Outcome::Unknown("no answer".into()));
+    for _ in 0..40 {
+        nodes.run(50);
+        nodes.hearts[A].fold(Event::AddressLost { group: GROUP, index: 1 });
+    }
+    assert_eq!(nodes.runs(A).digest, 2, "written down");
+    assert_eq!(nodes.place(A, adds), None);
+    nodes.ends = |_| None;
+    nodes.run(4000);
+    assert!(nodes.place(A, adds).is_some());
+}
