@@ -5,7 +5,7 @@ use crate::client::{Client, Responder};
 use crate::ensure;
 use crate::figures::{Figures, Sample, ms};
 use crate::host::Host;
-use crate::pair::{Lab, Pair, SETTLE};
+use crate::pair::{Lab, Pair, SETTLE, VIP};
 use crate::scenario::power::Phase;
 use crate::settings::{Group, Settings};
 use crate::sys::{Result, run, wait_for};
@@ -54,8 +54,8 @@ pub fn row33_ipv6_addresses(lab: &Lab) -> Result<String> {
     ensure!(found.contains(&format!("{VIP6}/64 dev {SERVICE}")), "no interface was found: {found:?}");
     let takeover = taken_over(&mut pair)?;
     answered_probe_blocks(&mut pair)?;
-    foreign_claim_is_told(&pair)?;
     let back = flushed_is_no_deletion(&mut pair)?;
+    foreign_claim_is_told(&pair)?;
     pair.never_two_owners()?;
     pair.never_two_owners_of([VIP6, ONLY6])?;
     Ok(format!(
@@ -118,23 +118,26 @@ fn answered_probe_blocks(pair: &mut Pair) -> Result {
     pair.settled().map(drop)
 }
 
-/// A host outside the cluster takes an address that is here. It learns that by its own detection; so does the owner.
+/// A host outside the cluster takes an address that is here, and speaks by it.
 fn foreign_claim_is_told(pair: &Pair) -> Result {
-    pair.settled()?;
-    let owner = pair.group(pair.alpha(), "only6")?.owner.ok_or("nobody owns only6")?;
+    let owner = pair.settled()?;
     let (host, begun) = (pair.host(&owner), Instant::now());
-    let address = format!("{ONLY6}/64");
-    run("ip", &["-n", CLIENT, "addr", "add", &address, "dev", SERVICE])?;
+    let peer = format!("10.0.0.{}", host.seat.number);
+    let own = format!("{VIP}/32");
+    run("ip", &["-n", CLIENT, "addr", "add", &own, "dev", SERVICE])?;
+    run("ip", &["-n", CLIENT, "route", "add", &peer, "dev", SERVICE, "src", &VIP.to_string()])?;
+    run("ip", &["-n", CLIENT, "neigh", "flush", "dev", SERVICE])?;
+    run("ip", &["netns", "exec", CLIENT, "bash", "-c", &format!("echo > /dev/udp/{peer}/9")])?;
     let told = wait_for("a word about the claim", SETTLE, || {
-        host.said(&[&change(CLAIMED), "HAFAILOVER_GROUP=only6"], begun).ok().filter(|said| !said.is_empty())
+        host.said(&[&change(CLAIMED), "HAFAILOVER_GROUP=web"], begun).ok().filter(|said| !said.is_empty())
     });
     let attention = pair.status(host)?.attention;
-    run("ip", &["-n", CLIENT, "addr", "del", &address, "dev", SERVICE])?;
+    run("ip", &["-n", CLIENT, "route", "del", &peer, "dev", SERVICE])?;
+    run("ip", &["-n", CLIENT, "addr", "del", &own, "dev", SERVICE])?;
     let told = told?;
-    ensure!(told[0].message.contains(&ONLY6.to_string()), "{told:?}");
+    ensure!(told[0].message.contains(&VIP.to_string()), "{told:?}");
     ensure!(attention.iter().any(|line| line.contains("claims")), "the status does not show it: {attention:?}");
-    let again = pair.group(host, "only6")?.owner;
-    ensure!(again.as_deref() == Some(owner.as_str()), "{again:?} has only6, and not {owner}");
+    ensure!(pair.settled()? == owner, "the claim moved the group from {owner}");
     Ok(())
 }
 
