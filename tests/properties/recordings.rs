@@ -53,7 +53,10 @@ const STATES: [(&str, &str); 7] = [
     ("/heart/groups/0/phase", r#"{"Running":{"grant":{"epoch":1,"node":1,"boot":3656469156735174456}}}"#),
     ("/heart/groups/0/look", r#"{"Asked":1}"#),
     ("/heart/rollout/noting", r#"{"config":CONFIG,"groups":[0],"op":1,"failed":null}"#),
-    ("/heart/rollout/alters", r#"{"0":{"to":GROUP,"step":"DropAddresses","op":3,"failed":null,"unstarted":false,"bare":false}}"#),
+    (
+        "/heart/rollout/alters",
+        r#"{"0":{"to":GROUP,"step":"DropAddresses","op":3,"failed":null,"unstarted":false,"bare":false}}"#,
+    ),
     ("/heart/rollout/pending", r#"{"0":GROUP}"#),
 ];
 
