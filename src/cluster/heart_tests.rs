@@ -309,6 +309,23 @@ fn nobody_is_given_what_a_host_that_is_not_heard_answers_for() {
 }
 
 #[test]
+fn who_may_have_said_more_than_came_is_not_idle() {
+    let mut bench = Bench::new(ALPHA, &[], None);
+    let role = |bench: &Bench| bench.heart.view.says(BETA, GROUP).map(|says| says.role);
+    let says = bench.says(Role::Idle, None);
+    bench.round(100, vec![says]);
+    assert_eq!(role(&bench), Some(Role::Idle));
+    // What changed was in another message, which is lost.
+    let Event::Heartbeat { link, mut message } = bench.says(Role::Running, None) else { panic!("a heartbeat") };
+    message.groups.clear();
+    bench.round(110, vec![Event::Heartbeat { link, message }]);
+    assert_eq!(role(&bench), Some(Role::Unknown));
+    let says = bench.says(Role::Idle, None);
+    bench.round(120, vec![says]);
+    assert_eq!(role(&bench), Some(Role::Idle));
+}
+
+#[test]
 fn a_release_that_may_be_as_old_as_the_silence_before_it_is_not_believed_against_the_network() {
     for answered in [false, true] {
         let mut bench = Bench::new(BETA, &[], Some(owned(ALPHA, 2)));
