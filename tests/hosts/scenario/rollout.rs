@@ -21,7 +21,7 @@ const SLEEPER: &str = "[Service]\nExecStart=/usr/bin/sleep infinity\n";
 const RELOADS: usize = 200;
 /// How often a daemon is killed in the middle of a change, and how far into it at most: it takes somewhat less.
 const KILLS: u32 = 14;
-const LATEST_KILL: Duration = Duration::from_millis(800);
+const LATEST_KILL: Duration = Duration::from_millis(500);
 
 /// What must not be touched by a change of something else: the first address, and nginx where it runs.
 struct Untouched {
