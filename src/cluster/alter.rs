@@ -216,7 +216,7 @@ impl Cluster {
                 }
                 AlterStep::Down => return,
                 AlterStep::Put { addresses, start } => {
-                    if self.must_ask_first(id, &alter.clone()) {
+                    if self.must_ask_first(id, alter) {
                         return self.ask_first(id);
                     }
                     if let Some(reason) = self.may_be_elsewhere(id) {

@@ -5,14 +5,11 @@ use super::Cluster;
 use super::moved_parts::parts;
 use super::told::PeerGroup;
 use crate::config::model::{GroupConfig, GroupId, NodeId};
+use crate::wire::codec;
 
-/// What a group consists of, in any order: the sum of FNV-1a, 64 bits (RFC 9923), of each part, shortened.
+/// What a group consists of, in any order: the sum of the hashes of its parts, shortened.
 pub(super) fn parts_digest(group: &GroupConfig) -> u32 {
-    let fnv = |part: String| {
-        part.bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
-    };
-    let sum = parts(group).map(fnv).fold(0_u64, u64::wrapping_add);
+    let sum = parts(group).map(|part| codec::fnv1a(part.as_bytes())).fold(0_u64, u64::wrapping_add);
     (sum ^ (sum >> 32)) as u32
 }
 
@@ -52,11 +49,13 @@ impl Cluster {
         let says = |node| self.view.mentions(node, id).unwrap_or(PeerGroup::UNMENTIONED);
         let theirs = says(node);
         let runs = self.config.group(id).digest;
-        let differs = theirs.config != runs && theirs.parts != self.group(id).parts;
+        if theirs.config == runs || theirs.parts == self.group(id).parts {
+            return None;
+        }
         let becomes = self.pending_digest(id).unwrap_or(runs);
         let agrees = |says: PeerGroup| says.pending.unwrap_or(says.config) == becomes;
         let mut heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard() && peer.told_all());
         let in_sight = !self.maintenance.on && agrees(theirs) && heard.all(|(node, _)| agrees(says(*node)));
-        (differs && !in_sight).then_some(theirs)
+        (!in_sight).then_some(theirs)
     }
 }

@@ -275,7 +275,7 @@ impl Cluster {
             return format!("blocked: {reason}");
         }
         if let Phase::Starting { grant, step: StartStep::Hold, .. } = group.phase
-            && let Some(reason) = self.not_shown(id, &grant).filter(|_| group.announced_first)
+            && let Some(reason) = self.not_shown(id, &grant)
         {
             return format!("{me} is starting it, and waits: {reason}");
         }

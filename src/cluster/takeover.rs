@@ -251,11 +251,14 @@ impl Cluster {
     /// it hears has anything of it. Of two grants the higher one is shown by all. One that does not hear this node starts the group,
     /// if at all, by silence.
     pub(super) fn known_to_all(&self, id: GroupId, grant: &Grant) -> bool {
-        !self.group(id).announced_first || self.not_shown(id, grant).is_none()
+        self.not_shown(id, grant).is_none()
     }
 
     /// What a start that has its grant waits for before it puts anything up.
     pub(super) fn not_shown(&self, id: GroupId, grant: &Grant) -> Option<String> {
+        if !self.group(id).announced_first {
+            return None;
+        }
         let nodes = &self.config.group(id).nodes;
         let mut asked = self.view.peers.iter().filter(|(_, peer)| {
             let deaf_for = peer.deaf_for(self.read_at).min(self.read_at.since(peer.heard_since));

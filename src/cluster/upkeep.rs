@@ -40,7 +40,7 @@ const CLAIMED_FOR: Duration = Duration::from_secs(60);
 pub(super) struct Claimed {
     at: Time,
     told: Time,
-    pub(super) index: usize,
+    index: usize,
     mac: [u8; 6],
 }
 

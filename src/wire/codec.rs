@@ -148,12 +148,17 @@ impl GroupSays {
         15 + record + optional.iter().filter(|(there, _)| *there).map(|(_, length)| length).sum::<usize>()
     }
 
-    /// FNV-1a, 64 bits (RFC 9923), of its bytes. Messages are sealed, so nobody chooses them.
+    /// The hash of its bytes. Messages are sealed, so nobody chooses them.
     pub fn mark(&self) -> u64 {
         let mut bytes = Vec::with_capacity(40);
         encode_group(&mut bytes, self);
-        bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+        fnv1a(&bytes)
     }
+}
+
+/// FNV-1a, 64 bits (RFC 9923).
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 fn encode_group(out: &mut Vec<u8>, group: &GroupSays) {

@@ -88,3 +88,34 @@ fn files_that_agree_end_nothing_under_maintenance() {
     nodes.run(2000);
     assert_eq!(roles(&nodes), (Role::Running, Role::Idle));
 }
+
+#[test]
+fn who_is_not_heard_by_the_other_lets_go_itself() {
+    let mut nodes = each_has_one(&version(1, &[77], &[]), &prefers_beta(other(5, &[79, 80], &[])));
+    let (web, db) = (version(2, &[77, 80], &[]), prefers_beta(other(6, &[79], &[])));
+    adopted_alone(&mut nodes.hearts[A], &web, &db);
+    nodes.files(A, &[web, db]);
+    let mut stopped = None;
+    for at in (nodes.now..nodes.now + 1500).step_by(50) {
+        // Beta speaks, and hears nothing.
+        for node in [B, A] {
+            nodes.hearts[node].begin(millis(at));
+            for action in nodes.hearts[node].decide(millis(at)) {
+                match &action {
+                    Action::Send(message) if node == B => drop(nodes.hearts[A].hear(LINK, message)),
+                    // Alpha's kernel answers.
+                    Action::Probe { group } if node == B => {
+                        let answer = Event::ProbeAnswer { group: *group, index: 0, mac: [2, 0, 0, 0, 0, 1] };
+                        nodes.hearts[B].fold(answer);
+                    }
+                    Action::Report(Change::GroupStopping { group: GROUP, reason, .. }) if node == A => {
+                        stopped.get_or_insert((at, reason.clone()));
+                    }
+                    _ => answer(&action, |_| None).into_iter().for_each(|event| nodes.hearts[node].fold(event)),
+                }
+            }
+        }
+    }
+    let (at, reason) = stopped.expect("alpha cannot be seen");
+    assert!(reason.contains("beta runs other") && at >= nodes.now + 200, "{at}: {reason}");
+}

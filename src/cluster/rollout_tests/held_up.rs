@@ -153,6 +153,35 @@ fn under_maintenance_nothing_is_stopped_and_nothing_put_back_unasked() {
     nodes.run(6000);
     assert!(!nodes.stopped());
     assert_eq!(nodes.place(A, |action| matches!(action, Action::RepairAddress { .. })), None);
+    let told = |action: &Action| match action {
+        Action::Report(Change::GroupNotChanged { reason, .. }) => reason.contains("comes back"),
+        _ => false,
+    };
+    assert_eq!(nodes.place(A, told), None, "it does not");
+}
+
+#[test]
+fn under_maintenance_what_is_new_is_not_put_up_unasked_and_the_group_starts_anew_after_it() {
+    let mut nodes = Nodes::new(&version(1, &[77], &[]));
+    nodes.ends = |action| matches!(action, Action::Note { .. }).then(|| Outcome::Unknown("slow".into()));
+    for node in [A, B] {
+        nodes.files(node, &[version(2, &[78], &[])]);
+    }
+    nodes.run(1000);
+    let noted = |nodes: &Nodes| nodes.place(A, |action| matches!(action, Action::Note { .. }));
+    assert!(nodes.place(A, removes).is_some() && noted(&nodes).is_some());
+    nodes.dead[B] = true;
+    maintain(&mut nodes, true);
+    nodes.run(2000);
+    nodes.ends = |_| None;
+    nodes.run(2000);
+    let put_up = |action: &Action| matches!(action, Action::RepairAddress { .. } | Action::AddAddresses { .. });
+    assert_eq!((nodes.runs(A).digest, nodes.place(A, put_up), nodes.stopped()), (2, None, false));
+    nodes.did.clear();
+    maintain(&mut nodes, false);
+    nodes.run(1500);
+    let asked = nodes.place(A, |action| matches!(action, Action::Probe { .. }));
+    assert!(nodes.stopped() && asked.is_some() && asked < nodes.place(A, put_up));
 }
 
 #[test]
