@@ -17,6 +17,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// Pending socket errors (ICMP) come once each; more than this in a row is a broken socket, left to the next round.
 const ERRORS_PER_RECEIVE: u32 = 8;
+/// With how many messages after its return, or after it was opened, a link wants its peers' hardware addresses asked for: a second's at the usual
+/// keepalive. The kernel asks once a second by itself.
+const ASKS: u32 = 10;
 
 #[derive(Debug)]
 pub struct UdpLink {
@@ -26,6 +29,10 @@ pub struct UdpLink {
     others: Vec<IpAddr>,
     open: Option<Open>,
     carrier: bool,
+    /// How often the interface had lost its carrier when it was last looked at.
+    losses: u32,
+    /// Messages yet to be sent with such a question.
+    asks: u32,
     fault: Option<String>,
     /// Nothing that netlink tells will show when the fault is over.
     retries: bool,
@@ -41,8 +48,6 @@ struct Open {
     /// A socket stays bound to the interface it was bound to, even when another one took over its name. One that took over
     /// its number too has another link address, and knows nothing of the groups that were joined on the old one.
     identity: (u32, Option<[u8; 6]>),
-    /// How often the interface had lost its carrier by then.
-    losses: u32,
     targets: Vec<SocketAddr>,
 }
 
@@ -65,6 +70,8 @@ impl UdpLink {
             },
             open: None,
             carrier: false,
+            losses: 0,
+            asks: 0,
             fault: Some(format!("interface {} was not looked at yet", config.interface)),
             retries: false,
             failing: None,
@@ -78,8 +85,13 @@ impl UdpLink {
     /// nothing changed; what failed is tried again at each call.
     pub fn refresh(&mut self, state: Option<&InterfaceState>) {
         let carrier = state.is_some_and(|interface| interface.carrier);
-        let returned = !std::mem::replace(&mut self.carrier, carrier) && carrier;
-        self.retries = false;
+        let losses = state.map_or(self.losses, |interface| interface.carrier_losses);
+        // Down and up may have come in one moment, or while nothing could be read; the kernel counts them.
+        let returned = carrier && (!self.carrier || self.losses != losses);
+        (self.carrier, self.losses, self.retries) = (carrier, losses, false);
+        if returned {
+            self.asks = ASKS;
+        }
         let Some(interface) = state else {
             return self.close(format!("interface {} does not exist", self.config.interface));
         };
@@ -87,12 +99,10 @@ impl UdpLink {
         if let Some(missing) = self.missing(interface, &place) {
             return self.close(missing);
         }
-        // Behind a returned carrier there may be another switch: it has to be told anew who listens. Down and up may have come in one
-        // moment, or while nothing could be read; the kernel counts them.
-        let (identity, losses) = ((interface.index, interface.mac), interface.carrier_losses);
-        let is_mcast = matches!(self.config.kind, LinkKind::Mcast { .. });
-        let joins = |open: &Open| is_mcast && carrier && (returned || open.losses != losses);
-        if self.open.as_ref().is_some_and(|open| open.identity == identity && !joins(open)) {
+        // Behind a returned carrier there may be another switch: it has to be told anew who listens.
+        let identity = (interface.index, interface.mac);
+        let joins = returned && matches!(self.config.kind, LinkKind::Mcast { .. });
+        if self.open.as_ref().is_some_and(|open| open.identity == identity && !joins) {
             return;
         }
         // The old socket must let go of the port first.
@@ -100,7 +110,8 @@ impl UdpLink {
         match self.open_socket(&place) {
             Ok(socket) => {
                 let targets = self.others.iter().map(|address| place.end(*address, self.config.port)).collect();
-                self.open = Some(Open { socket, identity, losses, targets });
+                self.open = Some(Open { socket, identity, targets });
+                self.asks = ASKS;
                 self.fault = None;
             }
             Err(error) => {
@@ -192,6 +203,15 @@ impl UdpLink {
                 self.complaint = self.failing;
             }
         }
+    }
+
+    /// This node's address and each peer's, whose hardware addresses are to be asked for beside the message just sent. A returned
+    /// interface has forgotten them; the switch may not yet have passed the kernel's question, which it repeats only a second
+    /// later, and meanwhile nothing goes out.
+    pub fn asks(&mut self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        let own = self.own.filter(|_| self.usable() && self.asks > 0);
+        self.asks -= u32::from(own.is_some());
+        own.into_iter().flat_map(|own| self.others.iter().map(move |peer| (own, *peer)))
     }
 
     /// Why the last message could not be sent, for people.

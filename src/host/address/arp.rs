@@ -34,6 +34,11 @@ pub(super) fn probe(mac: [u8; 6], address: Ipv4Addr) -> [u8; LENGTH] {
     packet(REQUEST, mac, Ipv4Addr::UNSPECIFIED, [0; 6], address)
 }
 
+/// The request of RFC 826: who has `target`? Its owner answers, and both know each other then.
+pub(super) fn request(mac: [u8; 6], own: Ipv4Addr, target: Ipv4Addr) -> [u8; LENGTH] {
+    packet(REQUEST, mac, own, [0; 6], target)
+}
+
 pub(super) fn parse(bytes: &[u8]) -> Option<Claim> {
     // Short frames are padded to Ethernet's minimum: what follows the packet means nothing.
     let packet: &[u8; LENGTH] = bytes.first_chunk()?;
@@ -94,6 +99,16 @@ mod tests {
             0, 0, 0, 0, 0, 0, 10, 0, 0, 77, // target
         ];
         assert_eq!(probe(MAC, ADDRESS), expected);
+    }
+
+    #[test]
+    fn a_request_names_who_asks() {
+        let expected = [
+            0, 1, 8, 0, 6, 4, 0, 1, // Ethernet, IPv4, request
+            0x02, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 10, 0, 0, 77, // sender
+            0, 0, 0, 0, 0, 0, 10, 0, 0, 78, // target
+        ];
+        assert_eq!(request(MAC, ADDRESS, Ipv4Addr::new(10, 0, 0, 78)), expected);
     }
 
     #[test]

@@ -14,6 +14,7 @@ const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const ROUTER: u8 = 0x80;
 const OVERRIDE: u8 = 0x20;
+const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
 const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 /// RFC 7527: by it a sender knows its own solicitation.
 const NONCE: u8 = 14;
@@ -39,6 +40,11 @@ pub(super) fn announcement(mac: [u8; 6], address: Ipv6Addr, router: bool) -> [u8
 /// question. Who has the address answers to all nodes.
 pub(super) fn probe(address: Ipv6Addr) -> [u8; LENGTH] {
     packet(Ipv6Addr::UNSPECIFIED, solicited_node(address), (SOLICITATION, 0), address, (NONCE, OUR_NONCE))
+}
+
+/// The solicitation of address resolution: its owner answers to who asks, and both know each other then.
+pub(super) fn request(mac: [u8; 6], own: Ipv6Addr, target: Ipv6Addr) -> [u8; LENGTH] {
+    packet(own, solicited_node(target), (SOLICITATION, 0), target, (SOURCE_LINK_LAYER_ADDRESS, mac))
 }
 
 /// Where solicitations for an address are sent: its owner listens there.
@@ -166,7 +172,7 @@ mod tests {
     fn the_question_of_a_stranger_is_a_claim() {
         let strangers = packet(Ipv6Addr::UNSPECIFIED, solicited_node(ADDRESS), (135, 0), ADDRESS, (14, *b"random"));
         assert_eq!(parse(&strangers), Some(Claim { mac: None, address: ADDRESS }));
-        let neighbours = packet(ALL_NODES, solicited_node(ADDRESS), (135, 0), ADDRESS, (1, MAC));
+        let neighbours = request(MAC, ALL_NODES, ADDRESS);
         assert_eq!(parse(&neighbours), None, "it only wants to talk to the owner");
     }
 

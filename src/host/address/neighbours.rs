@@ -112,6 +112,18 @@ impl Neighbours {
         }
     }
 
+    /// Asks a neighbour, by its address of the same family, for its hardware address. The kernel takes the answer as one to itself.
+    pub fn ask(&self, own: IpAddr, neighbour: IpAddr, interface: &InterfaceState) -> io::Result<()> {
+        let Some(mac) = mac(interface) else { return Ok(()) };
+        match (own, neighbour) {
+            (IpAddr::V4(own), IpAddr::V4(to)) => self.broadcast(interface, &arp::request(mac, own, to)),
+            (IpAddr::V6(own), IpAddr::V6(to)) => {
+                self.multicast(interface, ndp::solicited_node(to), &ndp::request(mac, own, to))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn broadcast(&self, interface: &InterfaceState, packet: &[u8]) -> io::Result<()> {
         self.arp.send(interface.index, ETHERNET_BROADCAST, packet)
     }

@@ -15,9 +15,6 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 const RECOVERED_WITHIN: Duration = Duration::from_secs(1);
-/// A host that was down asks for its peer's hardware address anew. The switch's port may not yet pass that question, and the
-/// kernel repeats it after a second, whatever is sent meanwhile.
-const ASKED_AGAIN: Duration = Duration::from_secs(1);
 const FLAPS: usize = 50;
 /// Of these each is waited for.
 const MEASURED_FLAPS: usize = 10;
@@ -184,9 +181,7 @@ fn receives_again(pair: &Pair, lan: &str, given: Instant) -> Result<Duration> {
         })?;
     }
     let took = given.elapsed();
-    let unicast = pair.settings.tables.iter().any(|kind| matches!(kind, Kind::Ucast4(on) if *on == lan));
-    let bound = RECOVERED_WITHIN + if unicast { ASKED_AGAIN } else { Duration::ZERO };
-    ensure!(took <= bound, "{lan} after a flap: nothing received before {took:?}");
+    ensure!(took <= RECOVERED_WITHIN, "{lan} after a flap: nothing received before {took:?}");
     Ok(took)
 }
 
