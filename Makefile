@@ -22,8 +22,8 @@ MANUALS := $(wildcard man/*.md)
 TESTS := $(filter-out hosts sim,$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
 TEST_FLAGS = --lib --bins $(foreach test,$(TESTS),--test $(test))
 
-# A root shell from plain `su` has no sbin, where bridge and nft are.
-export PATH := $(PATH):/usr/sbin:/sbin
+# A root shell from plain `su` has no sbin, where bridge and nft are; nor ~/.cargo one that is older than the Rust there.
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
 # Each of these builds with every core, and they would wait for each other's locks or spoil each other's times.
 .NOTPARALLEL:

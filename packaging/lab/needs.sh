@@ -17,7 +17,38 @@ rust() {
     echo "  or rustc and cargo from backports if these are at least that" >&2
     exit 1
 }
-command -v cargo >/dev/null || rust "no cargo"
+
+# Rust's own installer, this very version of it, puts the newest stable Rust into ~/.cargo, where the Makefile finds it.
+rustup_version=1.29.0
+install_rust() {
+    case $(uname -m) in
+    x86_64) sum=4acc9acc76d5079515b46346a485974457b5a79893cfb01112423c89aeb5aa10 ;;
+    aarch64) sum=9732d6c5e2a098d3521fca8145d826ae0aaa067ef2385ead08e6feac88fa5792 ;;
+    *) rust "no cargo" ;;
+    esac
+    [ "$(id -u)" = 0 ] || rust "no cargo"
+    echo "installing: Rust, by rustup $rustup_version" >&2
+    install_packages curl ca-certificates
+    from=https://static.rust-lang.org/rustup/archive/$rustup_version/$(uname -m)-unknown-linux-gnu/rustup-init
+    into=$(mktemp -d)
+    if curl --proto =https --silent --show-error --fail --location --output "$into/rustup-init" "$from" &&
+        echo "$sum  $into/rustup-init" | sha256sum --check --quiet && chmod 700 "$into/rustup-init" &&
+        "$into/rustup-init" -q -y --profile minimal --component rustfmt --component clippy; then
+        rm -r "$into"
+    else
+        rm -r "$into"
+        rust "$from could not be fetched, or did not install it"
+    fi
+}
+
+install_packages() {
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    apt-get -qq install --no-install-recommends --yes "$@" >/dev/null
+}
+
+PATH=$PATH:$HOME/.cargo/bin
+command -v cargo >/dev/null || install_rust
 have=$(cargo --version | cut -d' ' -f2)
 oldest=$(printf '%s\n%s\n' "$rust_least" "$have" | sort -V | head -n 1)
 [ "$oldest" = "$rust_least" ] || rust "cargo is $have, older than $rust_least"
@@ -81,10 +112,8 @@ if [ -n "$lacking" ]; then
         exit 1
     fi
     echo "installing:$lacking" >&2
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get -qq update
     # shellcheck disable=SC2086 # a list of words
-    apt-get -qq install --no-install-recommends --yes $lacking >/dev/null
+    install_packages $lacking
 fi
 
 if [ "$(id -u)" != 0 ]; then
