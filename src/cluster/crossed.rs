@@ -5,7 +5,7 @@ use super::Cluster;
 use super::moved_parts::parts;
 use super::told::PeerGroup;
 use crate::config::model::{GroupConfig, GroupId, NodeId};
-use crate::wire::codec;
+use crate::wire::{Role, codec};
 
 /// What a group consists of, in any order: the sum of the hashes of its parts, shortened.
 pub(super) fn parts_digest(group: &GroupConfig) -> u32 {
@@ -21,7 +21,8 @@ impl Cluster {
         for (node, peer) in heard {
             let Some(others) = self.other_parts(*node, id) else { continue };
             let runs = |other: &GroupId| {
-                *other != id && self.other_parts(*node, *other).is_some_and(|says| self.keeps(*other, &says))
+                let keeps = self.other_parts(*node, *other).is_some_and(|says| self.keeps(*other, &says));
+                *other != id && keeps && !(self.is_in_sight(id) && self.is_in_sight(*other))
             };
             let Some(other) = self.config.group_ids().find(runs) else { continue };
             let deaf = peer.deaf_for(self.read_at) >= self.config.timing.deadtime;
@@ -44,18 +45,24 @@ impl Cluster {
         says.role.claims() && grant.is_some_and(|grant| !self.beaten(id, &grant))
     }
 
-    /// What a peer says of a group that consists of something else there, and will not soon be the same.
+    /// What a peer says of a group that consists of something else there.
     fn other_parts(&self, node: NodeId, id: GroupId) -> Option<PeerGroup> {
-        let says = |node| self.view.mentions(node, id).unwrap_or(PeerGroup::UNMENTIONED);
-        let theirs = says(node);
-        let runs = self.config.group(id).digest;
-        if theirs.config == runs || theirs.parts == self.group(id).parts {
-            return None;
-        }
-        let becomes = self.pending_digest(id).unwrap_or(runs);
-        let agrees = |says: PeerGroup| says.pending.unwrap_or(says.config) == becomes;
+        let theirs = self.says_of(node, id);
+        let differs = theirs.config != self.config.group(id).digest && theirs.parts != self.group(id).parts;
+        differs.then_some(theirs)
+    }
+
+    /// The group will soon consist of the same on every node that is heard: all read the same files, and no change waits for one that
+    /// starts or stops it.
+    fn is_in_sight(&self, id: GroupId) -> bool {
+        let becomes = self.pending_digest(id).unwrap_or(self.config.group(id).digest);
+        let rests = |role| !matches!(role, Role::Starting | Role::Stopping);
+        let agrees = |says: PeerGroup| says.pending.unwrap_or(says.config) == becomes && rests(says.role);
         let mut heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard() && peer.told_all());
-        let in_sight = !self.maintenance.on && agrees(theirs) && heard.all(|(node, _)| agrees(says(*node)));
-        (!in_sight).then_some(theirs)
+        !self.maintenance.on && rests(self.group(id).role()) && heard.all(|(node, _)| agrees(self.says_of(*node, id)))
+    }
+
+    fn says_of(&self, node: NodeId, id: GroupId) -> PeerGroup {
+        self.view.mentions(node, id).unwrap_or(PeerGroup::UNMENTIONED)
     }
 }

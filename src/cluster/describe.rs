@@ -363,7 +363,7 @@ impl Cluster {
         }
         let peers =
             self.view.peers.iter().filter(|(_, peer)| peer.state.heard() && peer.standby).map(|(node, _)| *node);
-        for node in Some(self.config.me).filter(|_| self.standby.on).into_iter().chain(peers) {
+        for node in self.standby.on.then_some(self.config.me).into_iter().chain(peers) {
             let name = &self.config.node(node).name;
             lines.push(format!(
                 "node {name} is in standby: it starts nothing; to end that, there: hafailoverctl online"

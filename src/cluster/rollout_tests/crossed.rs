@@ -76,6 +76,29 @@ fn nobody_lets_go_where_the_files_agree_already() {
 }
 
 #[test]
+fn files_that_agree_are_not_waited_for_where_one_group_is_being_started_or_stopped() {
+    let (web, db) = (version(2, &[77, 80], &[]), prefers_beta(other(6, &[79], &[])));
+    for role in [Role::Idle, Role::Stopping, Role::Starting] {
+        let mut nodes = each_has_one(&version(1, &[77], &[]), &prefers_beta(other(5, &[79, 80], &[])));
+        adopted_alone(&mut nodes.hearts[A], &web, &db);
+        for node in [A, B] {
+            nodes.files(node, &[web.clone(), db.clone()]);
+        }
+        let at = millis(nodes.now + 100);
+        nodes.hearts.iter_mut().for_each(|heart| heart.begin(at));
+        for action in nodes.hearts[A].decide(at) {
+            if let Action::Send(message) = action {
+                nodes.hearts[B].hear(LINK, &message);
+            }
+        }
+        let alpha = nodes.hearts[B].view.peers.get_mut(&ALPHA).expect("a peer");
+        alpha.groups.get_mut(&OTHER).expect("said").role = role;
+        let actions = nodes.hearts[B].decide(at);
+        assert_eq!(stops(&actions), role != Role::Idle, "{role:?}: {actions:?}");
+    }
+}
+
+#[test]
 fn files_that_agree_end_nothing_under_maintenance() {
     let (web, db) = (version(2, &[77, 80], &[]), prefers_beta(other(6, &[79], &[])));
     let mut nodes = each_has_one(&version(1, &[77], &[]), &prefers_beta(other(5, &[79, 80], &[])));
