@@ -28,7 +28,7 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 # Each of these builds with every core, and they would wait for each other's locks or spoil each other's times.
 .NOTPARALLEL:
 
-.PHONY: all build man man-without-pandoc install demo quick check check-full sim mutations fuzz hosts recordings shell needs needs-of-checks needs-of-fuzz needs-of-full clean
+.PHONY: all build man man-without-pandoc install demo quick check check-full sim mutations fuzz hosts recordings shell needs needs-of-build needs-of-checks needs-of-fuzz needs-of-full clean
 
 all: build man
 
@@ -122,6 +122,9 @@ shell: needs
 
 needs:
 	@packaging/lab/needs.sh
+
+needs-of-build:
+	@packaging/lab/needs.sh build
 
 needs-of-fuzz:
 	@packaging/lab/needs.sh fuzz

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what the lab and the build lack on a Debian 12 or 13. Says what it cannot do itself. Quiet where all is there.
 #
-#   packaging/lab/needs.sh [checks|fuzz|full]     with `checks`, also what the other tests, the format and the lints take; with
-#                                                 `fuzz`, what the fuzzer does; with `full`, what the long counts do beside that
+#   packaging/lab/needs.sh [build|checks|fuzz|full]     with `build`, only what building and installing take; with `checks`, also what
+#                                                       the other tests, the format and the lints do; with `fuzz`, what the fuzzer
+#                                                       does; with `full`, what the long counts do beside that
 set -eu
 
 # A root shell from plain `su` has no sbin, where bridge and nft are. The Makefile does the same for the tests.
@@ -18,8 +19,10 @@ rust() {
     exit 1
 }
 
-# Rust's own installer, this very version of it, puts the newest stable Rust into ~/.cargo, where the Makefile finds it.
+# Rust's own installer, this very version of it, puts Rust into ~/.cargo, where the Makefile finds it. A later Rust builds
+# hafailover too, but its lints may see what those of this one do not.
 rustup_version=1.29.0
+rust_version=1.95.0
 install_rust() {
     case $(uname -m) in
     x86_64) sum=4acc9acc76d5079515b46346a485974457b5a79893cfb01112423c89aeb5aa10 ;;
@@ -27,13 +30,13 @@ install_rust() {
     *) rust "no cargo" ;;
     esac
     [ "$(id -u)" = 0 ] || rust "no cargo"
-    echo "installing: Rust, by rustup $rustup_version" >&2
+    echo "installing: Rust $rust_version, by rustup $rustup_version" >&2
     install_packages curl ca-certificates
     from=https://static.rust-lang.org/rustup/archive/$rustup_version/$(uname -m)-unknown-linux-gnu/rustup-init
     into=$(mktemp -d)
     if curl --proto =https --silent --show-error --fail --location --output "$into/rustup-init" "$from" &&
         echo "$sum  $into/rustup-init" | sha256sum --check --quiet && chmod 700 "$into/rustup-init" &&
-        "$into/rustup-init" -q -y --profile minimal --component rustfmt --component clippy; then
+        "$into/rustup-init" -q -y --default-toolchain "$rust_version" --profile minimal --component rustfmt --component clippy; then
         rm -r "$into"
     else
         rm -r "$into"
@@ -62,7 +65,10 @@ if [ "${1:-}" = checks ]; then
 fi
 
 # command, and the package that brings it
-needed="
+build="
+gcc gcc
+make make"
+needed="$build
 systemd-nspawn systemd-container
 mmdebstrap mmdebstrap
 journalctl systemd
@@ -70,11 +76,12 @@ ip iproute2
 bridge iproute2
 nft nftables
 nsenter util-linux
-dbus-daemon dbus-daemon
-gcc gcc
-make make
-"
+dbus-daemon dbus-daemon"
 case ${1:-} in
+build)
+    needed="$build
+pandoc pandoc"
+    ;;
 checks)
     needed="$needed
 chrt util-linux
@@ -116,7 +123,7 @@ if [ -n "$lacking" ]; then
     install_packages $lacking
 fi
 
-if [ "$(id -u)" != 0 ]; then
+if [ "${1:-}" != build ] && [ "$(id -u)" != 0 ]; then
     echo "needs.sh: the lab boots hosts in network namespaces of their own: run it as root" >&2
     exit 1
 fi

@@ -2,26 +2,26 @@
 
 use crate::lab::{Lab, readable_within};
 use hafailover::config::model::{LinkConfig, LinkKind, NodeId};
-use hafailover::host::address::{Neighbours, Netlink};
+use hafailover::host::address::Netlink;
 use hafailover::links::UdpLink;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-const ALPHA: NodeId = NodeId(0);
+pub(crate) const ALPHA: NodeId = NodeId(0);
 const BETA: NodeId = NodeId(1);
 const SOON: Duration = Duration::from_millis(100);
 
-fn config() -> LinkConfig {
+pub(crate) fn config() -> LinkConfig {
     ucast("10.0.0.1", "10.0.0.2")
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn ucast(alpha: &str, beta: &str) -> LinkConfig {
+pub(crate) fn ucast(alpha: &str, beta: &str) -> LinkConfig {
     LinkConfig::ucast("v0", 694, BTreeMap::from([(ALPHA, ip(alpha)), (BETA, ip(beta))]))
 }
 
@@ -29,12 +29,12 @@ pub(crate) fn mcast(group: &str, loops: bool) -> LinkConfig {
     LinkConfig { kind: LinkKind::Mcast { group: ip(group), ttl: 1, loops }, ..config() }
 }
 
-fn bcast() -> LinkConfig {
+pub(crate) fn bcast() -> LinkConfig {
     LinkConfig { kind: LinkKind::Bcast, ..config() }
 }
 
 /// Addresses of both scopes, which vanish with the interface, or while it is down.
-fn speak_v6(lab: &Lab) {
+pub(crate) fn speak_v6(lab: &Lab) {
     for net in ["fd00::", "fe80::"] {
         lab.ip_a(&format!("addr replace {net}1/64 dev v0 nodad"));
         lab.ip_b(&format!("addr replace {net}2/64 dev v0 nodad"));
@@ -72,7 +72,7 @@ pub(crate) fn both(lab: &Lab, config: &LinkConfig) -> (UdpLink, UdpLink) {
     (open(config, ALPHA), lab.in_b(|| open(config, BETA)))
 }
 
-fn refresh(link: &mut UdpLink, netlink: &mut Netlink) {
+pub(crate) fn refresh(link: &mut UdpLink, netlink: &mut Netlink) {
     refresh_on(link, netlink, "v0");
 }
 
@@ -122,63 +122,6 @@ fn heartbeats_go_both_ways_and_are_marked() {
     drop(alpha);
     refresh(&mut second, &mut netlink);
     assert!(second.usable() && second.fault().is_none(), "the next refresh tries again");
-}
-
-/// The kernel repeats its question a second after one that was lost, whatever is sent meanwhile.
-#[test]
-fn a_peer_whose_hardware_address_was_asked_for_in_vain_is_asked_with_the_next_message() {
-    let lab = Lab::new();
-    speak_v6(&lab);
-    let neighbours = Neighbours::open().expect("packet sockets");
-    for (config, address) in [
-        (config(), "10.0.0.2/24"),
-        (ucast("fd00::1", "fd00::2"), "fd00::2/64"),
-        (ucast("fe80::1", "fe80::2"), "fe80::2/64"),
-    ] {
-        let (mut alpha, mut beta) = both(&lab, &config);
-        let mut netlink = Netlink::open().expect("netlink");
-        netlink.drain();
-        let send = |alpha: &mut UdpLink, asks: bool| {
-            alpha.send(b"beat");
-            let interface = netlink.interface("v0").expect("exists");
-            let asked = alpha.asks().filter(|_| asks).map(|(own, peer)| neighbours.ask(own, peer, interface));
-            asked.map(|sent| sent.expect("sent")).count()
-        };
-        lab.ip_b(&format!("addr del {address} dev v0"));
-        lab.ip_a("neigh flush dev v0");
-        send(&mut alpha, false);
-        lab.ip_b(&format!("addr add {address} dev v0 nodad"));
-        send(&mut alpha, false);
-        assert_eq!(heard(&mut beta), None, "{address}: the kernel asked sooner than it is known to");
-        assert_eq!(send(&mut alpha, true), 1);
-        assert!(heard(&mut beta).is_some(), "{address}");
-    }
-}
-
-#[test]
-fn hardware_addresses_are_asked_for_a_while_after_each_return() {
-    let lab = Lab::new();
-    let mut netlink = Netlink::open().expect("netlink");
-    let mut alpha = UdpLink::new(&config(), ALPHA);
-    let asked = |alpha: &mut UdpLink| (0..100).filter(|_| alpha.asks().next().is_some()).count();
-    assert_eq!(asked(&mut alpha), 0, "it is not open");
-    refresh(&mut alpha, &mut netlink);
-    assert_eq!(alpha.asks().collect::<Vec<_>>(), [(ip("10.0.0.1"), ip("10.0.0.2"))]);
-    assert_eq!(asked(&mut alpha), 9);
-    refresh(&mut alpha, &mut netlink);
-    assert_eq!(asked(&mut alpha), 0, "nothing happened");
-    // Down and up in one moment, as the kernel alone saw it.
-    lab.ip_b("link set v0 down");
-    lab.ip_b("link set v0 up");
-    let end = Instant::now() + Duration::from_secs(5);
-    while asked(&mut alpha) == 0 {
-        assert!(Instant::now() < end, "the carrier was lost");
-        std::thread::sleep(Duration::from_millis(10));
-        refresh(&mut alpha, &mut netlink);
-    }
-    let mut all = UdpLink::new(&bcast(), ALPHA);
-    refresh(&mut all, &mut netlink);
-    assert!(all.usable() && all.asks().next().is_none(), "nobody is asked for the address of all");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod arp;
+mod asks;
 mod bare;
 mod firewall;
 mod interfaces;
