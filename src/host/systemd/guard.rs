@@ -204,6 +204,8 @@ fn unguarded(unit: &str, grant: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::io::Write;
 
     fn assert_of(kind: &str, trigger: bool, negate: bool, path: &str) -> Assert {
         (kind.into(), trigger, negate, path.into(), 0)
@@ -259,11 +261,11 @@ mod tests {
     async fn files_are_read_once_for_all_who_ask_at_once_and_never_from_before_the_question() {
         let places = crate::host::held::tests::TempPlaces::new("guard-read-once");
         let paths = Paths::under(&places.state);
-        let write = |text: &str| {
-            std::fs::create_dir_all(paths.generator_digest.parent().unwrap()).unwrap();
-            std::fs::write(&paths.generator_digest, text).unwrap();
-        };
-        write("one");
+        let (digest, held) = (&paths.generator_digest, places.state.join("held"));
+        std::fs::create_dir_all(digest.parent().unwrap()).unwrap();
+        // The first reading lasts until somebody writes.
+        mknodat(CWD, &held, FileType::Fifo, Mode::from(0o600), 0).unwrap();
+        std::fs::hard_link(&held, digest).unwrap();
         let digester = Digester::new(paths.clone());
         let ask = || {
             tokio::spawn({
@@ -272,16 +274,20 @@ mod tests {
             })
         };
         let (first, given_up) = (ask(), ask());
+        tokio::task::yield_now().await;
+        // Open when the first reading has begun.
+        let mut writer = std::fs::File::options().write(true).open(&held).unwrap();
         let (third, fourth) = (ask(), ask());
         tokio::task::yield_now().await;
         given_up.abort();
-        // The first reading has begun.
-        write("two");
-        let late = ask();
-        let [third, fourth, late] = [third.await.unwrap(), fourth.await.unwrap(), late.await.unwrap()];
-        assert!(["one", "two"].contains(&first.await.unwrap().written()));
+        let new = places.state.join("new");
+        std::fs::write(&new, "two").unwrap();
+        std::fs::rename(&new, digest).unwrap();
+        writer.write_all(b"one").unwrap();
+        drop(writer);
+        let [first, third, fourth] = [first.await.unwrap(), third.await.unwrap(), fourth.await.unwrap()];
+        assert_eq!((first.written(), third.written()), ("one", "two"), "read after it was asked for");
         assert!(Arc::ptr_eq(&third, &fourth), "one reading for both");
-        assert_eq!(late.written(), "two", "read after it was asked for");
     }
 
     #[test]
