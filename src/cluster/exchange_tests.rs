@@ -153,6 +153,32 @@ fn who_comes_anew_is_told_everything() {
     assert!(two.longest() <= codec::MAX_LEN);
 }
 
+/// The first words to it may be lost, and what it says back may take its time.
+#[test]
+fn who_left_and_speaks_anew_is_told_with_each_heartbeat_until_it_is_known() {
+    let mut two = Two::new();
+    two.keep(0, 3000);
+    let (goodbye, stranger) = {
+        let last = |two: &Two| two.sent.iter().rev().find(|(from, _)| *from == 1).expect("beta spoke").1.clone();
+        let mut goodbye = last(&two);
+        goodbye.sequence += 1;
+        goodbye.flags.left = true;
+        let stranger = Message { incarnation: Incarnation(99), sequence: 1, echoes: Vec::new(), ..goodbye.clone() };
+        (goodbye, Message { flags: Default::default(), groups: Vec::new(), ..stranger })
+    };
+    let told = |two: &mut Two, from, until| {
+        two.sent.clear();
+        (from..=until).step_by(50).for_each(|at| two.round(at, |_, _| true));
+        two.sent.iter().filter(|(from, message)| *from == 0 && !message.groups.is_empty()).count()
+    };
+    two.hearts[0].hear(LINK, &goodbye);
+    assert_eq!(told(&mut two, 3050, 4000), 0, "who left is told nothing more");
+    assert!(matches!(two.hearts[0].hear(LINK, &stranger), Heard::Stranger { new: true }));
+    assert!(told(&mut two, 4050, 4150) > 1, "at first everything");
+    let later = told(&mut two, 4200, 6200);
+    assert!((15..=25).contains(&later), "{later}: then a part with each heartbeat");
+}
+
 #[test]
 fn recorded_packets_make_nobody_tell_everything_again_and_again() {
     let mut two = Two::new();

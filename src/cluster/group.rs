@@ -24,6 +24,10 @@ pub(super) const OP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const MEMBER_MARGIN: Duration = Duration::from_secs(2);
 /// A start whose end is unknown, and a run whose addresses could not be kept, are tried again after this.
 pub(super) const START_AGAIN: Duration = Duration::from_secs(2);
+/// A start that others do not show to know of is given up after so many deadtimes: later than one that is deaf is asked no more. And not
+/// before this, where deadtimes are short: a peer may be stopping what it had.
+const HOLD_DEADTIMES: u32 = 6;
+const HOLD_LEAST: Duration = Duration::from_secs(10);
 pub(super) const INSPECT_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
@@ -263,8 +267,13 @@ impl Cluster {
     pub(super) fn go_on_starting(&mut self, id: GroupId) {
         let Phase::Starting { grant, step, op: None, since } = self.group(id).phase else { return };
         // Who slept listens first: another may own it by now.
-        if self.asleep || (step == StartStep::Hold && !self.known_to_all(id, &grant)) {
+        if self.asleep {
             return;
+        }
+        if step == StartStep::Hold
+            && let Some(reason) = self.not_shown(id, &grant)
+        {
+            return self.give_up_hold(id, since, reason);
         }
         let config = self.config.clone();
         let config = config.group(id);
@@ -291,6 +300,14 @@ impl Cluster {
             StartStep::Hold | StartStep::Addresses => Action::AddAddresses { op, group: id },
         });
         self.group_mut(id).phase = Phase::Starting { grant, step: next, op: Some(op), since };
+    }
+
+    /// Who does not hear this node never shows it, nor whom that one hears: nothing is up yet, so it is let go and asked for anew.
+    fn give_up_hold(&mut self, id: GroupId, since: Time, reason: String) {
+        if self.now.since(since) > (self.config.timing.deadtime * HOLD_DEADTIMES).max(HOLD_LEAST) {
+            self.timers.arm(Timer::StartAgain(id), self.now + START_AGAIN);
+            self.stop(id, Stop::plain(format!("nothing of it was started: {reason}")));
+        }
     }
 
     fn running(&mut self, id: GroupId, grant: Grant, since: Time) {

@@ -180,6 +180,7 @@ impl Cluster {
         let heard = heard.unwrap_or(newest);
         // Who is silent may hear all the same, and must learn of a takeover before it is heard again.
         let silent = self.view.held_by_all(|state| matches!(state, PeerState::Lost | PeerState::Unheard));
+        let silent = if self.view.is_met_anew() { Some(0) } else { silent };
         let mut all = self.said.since(heard.min(silent.unwrap_or(newest)), room);
         if all.len() == 1 {
             return all;

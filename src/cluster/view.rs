@@ -192,6 +192,11 @@ impl View {
         peers.map(|peer| peer.current.as_ref().map_or(0, |current| current.holds)).min()
     }
 
+    /// A peer that is not heard speaks anew, and has not shown yet that it hears this node: it holds nothing.
+    pub fn is_met_anew(&self) -> bool {
+        self.peers.values().any(|peer| !peer.state.heard() && !peer.candidates.is_empty())
+    }
+
     /// Own lateness is added to every peer's silence, at most one deadtime of it.
     pub fn late(&mut self, lateness: Duration, deadtime: Duration) {
         for peer in self.peers.values_mut() {

@@ -78,3 +78,20 @@ fn of_two_that_do_not_know_what_they_have_one_changes_first() {
     };
     assert_eq!((waits(ALPHA), waits(BETA)), (false, true));
 }
+
+#[test]
+fn a_start_that_is_never_shown_is_given_up_with_nothing_put_up() {
+    let mut bench = granted(three());
+    // Gamma hears another node that has something of it, and goes on hearing that.
+    let says = |bench: &mut Bench, at| {
+        let record = bench.heart.record(GROUP);
+        let says = gamma_says(bench, Role::Idle, record, |message| message.groups[0].contended = true);
+        bench.round(at, vec![says])
+    };
+    let before: Vec<Action> = (1600..11_300).step_by(100).flat_map(|at| says(&mut bench, at)).collect();
+    assert!(!stops(&before) && !puts_up(&before));
+    let after: Vec<Action> = (11_300..20_000).step_by(100).flat_map(|at| says(&mut bench, at)).collect();
+    assert!(stops(&after) && !puts_up(&after) && !starts(&after), "{after:?}");
+    let record = bench.heart.record(GROUP).expect("a record");
+    assert!(record.released && record.heir == Some(GAMMA), "gamma hears more: {record:?}");
+}
