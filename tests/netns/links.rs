@@ -412,8 +412,12 @@ fn a_new_interface_under_the_old_number_is_joined_too() {
     assert_eq!(netlink.interface("v0").expect("exists").index, old);
     assert!(alpha.usable(), "{:?}", alpha.fault());
     let mut beta = lab.in_b(|| open(&mcast("239.0.0.75", false), BETA));
-    beta.send(b"beat");
-    assert_eq!(heard(&mut alpha).as_deref(), Some(b"beat".as_slice()));
+    // A new interface may lose the first ones; one that was not joined would lose all.
+    let mut beats = (0..20).filter_map(|_| {
+        beta.send(b"beat");
+        heard(&mut alpha)
+    });
+    assert_eq!(beats.next().as_deref(), Some(b"beat".as_slice()));
 }
 
 #[test]
