@@ -93,11 +93,6 @@ impl Up {
         self.numbers
     }
 
-    /// It is a member that is on its way down.
-    pub fn goes(&self, part: usize) -> bool {
-        part.checked_sub(ADDRESSES).is_some_and(|member| self.units[member] == Unit::Deactivating)
-    }
-
     pub fn has(&self, part: usize) -> bool {
         self.parts & (1 << part) != 0
     }

@@ -271,7 +271,7 @@ impl World {
                 let role = host.daemon.as_ref().zip(host.id(group)).map(|(daemon, id)| daemon.cluster.role(id));
                 // What came is heard once it was read.
                 let reads = host.daemon.as_ref().is_some_and(|daemon| daemon.unread_since.is_some());
-                !host.runs(self.now) || reads || role == Some(Role::Stopping) || host.up.goes(part)
+                !host.runs(self.now) || reads || role == Some(Role::Stopping)
             });
             // A step that failed is asked for again after a while.
             let hampered = [one, other].map(|host| self.watch.operations.hampered_until(host)).into_iter().max();
