@@ -192,11 +192,10 @@ impl Edges {
         let packet = self.keys.seal(codec::encode(message));
         for (link, config) in self.links.iter_mut().zip(&self.config.links) {
             link.send(&packet);
-            if let Some(interface) = self.netlink.interface(&config.interface) {
-                for (own, peer) in link.asks() {
-                    // What finds no room is asked with the next message, or by the kernel.
-                    let _ = self.neighbours.ask(own, peer, interface);
-                }
+            for (own, peer) in link.asks() {
+                let Some(interface) = self.netlink.interface(&config.interface) else { break };
+                // What finds no room is asked with the next message, or by the kernel.
+                let _ = self.neighbours.ask(own, peer, interface);
             }
             if let Some(complaint) = link.complaint() {
                 self.journal.note(Level::Warning, complaint);

@@ -53,7 +53,7 @@ impl Cluster {
         // Nothing of it is up here yet. One that does not hear this node will not give way to it.
         let deaf = self.view.peer(peer).is_some_and(|it| it.deaf_for(self.read_at) >= self.config.timing.deadtime);
         if !deaf
-            && !self.known_to_all(id, &mine)
+            && self.not_shown(id, &mine).is_some()
             && matches!(self.group(id).phase, Phase::Starting { step: StartStep::Hold, .. })
         {
             return;

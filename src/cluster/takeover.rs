@@ -249,12 +249,7 @@ impl Cluster {
     /// Where the keeper is silent, several nodes that hear each other may each have the proof. So the grant comes first: nothing is
     /// put up before every node that may own the group, and is heard, shows that it knows of it, and that neither it nor any whom
     /// it hears has anything of it. Of two grants the higher one is shown by all. One that does not hear this node starts the group,
-    /// if at all, by silence.
-    pub(super) fn known_to_all(&self, id: GroupId, grant: &Grant) -> bool {
-        self.not_shown(id, grant).is_none()
-    }
-
-    /// What a start that has its grant waits for before it puts anything up.
+    /// if at all, by silence. Answers with what a start waits for.
     pub(super) fn not_shown(&self, id: GroupId, grant: &Grant) -> Option<String> {
         if !self.group(id).announced_first {
             return None;

@@ -17,8 +17,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// Pending socket errors (ICMP) come once each; more than this in a row is a broken socket, left to the next round.
 const ERRORS_PER_RECEIVE: u32 = 8;
-/// With how many messages after its return, or after it was opened, a link wants its peers' hardware addresses asked for: a second's at the usual
-/// keepalive. The kernel asks once a second by itself.
+/// With how many messages, after it was opened or came back, a link wants its peers' hardware addresses asked for: those of two
+/// seconds at the default keepalive. The kernel asks once a second by itself.
 const ASKS: u32 = 10;
 
 #[derive(Debug)]
