@@ -59,13 +59,20 @@ pub(crate) fn every_kind(lab: &Lab) -> Vec<(&'static str, LinkConfig)> {
 pub(crate) fn open(config: &LinkConfig, node: NodeId) -> UdpLink {
     let mut netlink = Netlink::open().expect("netlink");
     let mut link = UdpLink::new(config, node);
+    refresh_until_usable(&mut link, &mut netlink, &config.interface);
+    link
+}
+
+/// What a closed socket was bound to is free a moment later: a command that another test starts right then holds a
+/// copy of the socket until it runs its own program.
+fn refresh_until_usable(link: &mut UdpLink, netlink: &mut Netlink, interface: &str) {
     let end = Instant::now() + Duration::from_secs(5);
+    refresh_on(link, netlink, interface);
     while !link.usable() {
         assert!(Instant::now() < end, "{:?}", link.fault());
-        refresh_on(&mut link, &mut netlink, &config.interface);
         std::thread::sleep(Duration::from_millis(10));
+        refresh_on(link, netlink, interface);
     }
-    link
 }
 
 pub(crate) fn both(lab: &Lab, config: &LinkConfig) -> (UdpLink, UdpLink) {
@@ -83,12 +90,7 @@ fn refresh_on(link: &mut UdpLink, netlink: &mut Netlink, interface: &str) {
 
 /// The other end, always there.
 fn beta(lab: &Lab) -> UdpLink {
-    lab.in_b(|| {
-        let mut link = UdpLink::new(&config(), BETA);
-        link.refresh(Netlink::open().expect("netlink").interface("v0"));
-        assert!(link.usable(), "{:?}", link.fault());
-        link
-    })
+    lab.in_b(|| open(&config(), BETA))
 }
 
 pub(crate) fn heard(link: &mut UdpLink) -> Option<Vec<u8>> {
@@ -120,8 +122,8 @@ fn heartbeats_go_both_ways_and_are_marked() {
     assert!(!second.usable(), "a second daemon must not share the port");
     assert!(second.fault().is_some_and(|fault| fault.contains("10.0.0.1:694 on v0")), "{:?}", second.fault());
     drop(alpha);
-    refresh(&mut second, &mut netlink);
-    assert!(second.usable() && second.fault().is_none(), "the next refresh tries again");
+    refresh_until_usable(&mut second, &mut netlink, "v0");
+    assert_eq!(second.fault(), None, "another refresh tries again");
 }
 
 #[test]
@@ -143,8 +145,7 @@ fn an_interface_that_comes_goes_and_returns_is_waited_for() {
     let mut alpha = UdpLink::new(&config(), ALPHA);
     let mut restored = 0;
     let mut works = |alpha: &mut UdpLink, netlink: &mut Netlink| {
-        refresh(alpha, netlink);
-        assert!(alpha.usable(), "{:?}", alpha.fault());
+        refresh_until_usable(alpha, netlink, "v0");
         let mut beta = beta(&lab);
         beta.send(b"beat");
         assert_eq!(heard(alpha).as_deref(), Some(b"beat".as_slice()));
