@@ -351,6 +351,27 @@ fn a_release_that_may_be_as_old_as_the_silence_before_it_is_not_believed_against
 }
 
 #[test]
+fn an_answer_of_the_network_is_stronger_than_a_release_that_came_after_it() {
+    let mut bench = Bench::new(BETA, &[], Some(owned(ALPHA, 2)));
+    for at in (100..=2000).step_by(100) {
+        let says = bench.says(Role::Running, Some(owned(ALPHA, 2)));
+        bench.round(at, vec![says]);
+    }
+    // It is late, and so asked for by way of its address.
+    bench.round(2205, vec![]);
+    bench.round(2210, vec![Event::ProbeAnswer { group: GROUP, index: 0, mac: [2, 0, 0, 0, 0, 1] }]);
+    let given = Record { released: true, heir: Some(BETA), ..owned(ALPHA, 2) };
+    let mut all = Vec::new();
+    for at in (2220..2510).step_by(50) {
+        let says = bench.says(Role::Idle, Some(given));
+        all.extend(bench.round(at, vec![says]));
+    }
+    assert!(!starts(&all), "{all:?}");
+    let says = bench.says(Role::Idle, Some(given));
+    assert!(starts(&bench.round(2515, vec![says])), "a deadtime without an answer");
+}
+
+#[test]
 fn what_a_node_was_late_by_does_not_shorten_its_joining() {
     let identity = Identity { incarnation: MINE, boot: BOOT };
     let mut heart = Cluster::new(Arc::new(config(ALPHA)), identity, &Saved::default(), &[], Time(0));
