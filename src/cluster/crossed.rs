@@ -15,7 +15,8 @@ pub(super) fn parts_digest(group: &GroupConfig) -> u32 {
 
 impl Cluster {
     /// Why a group that runs here must end: a peer that is heard goes by other parts for it and for another group, which it runs
-    /// itself, and that will not soon be otherwise. Each sees the same, and the one whose name comes later lets go; alone where the other one cannot see it.
+    /// itself, and that will not soon be otherwise. Each sees the same, and the one whose name comes later lets go; alone where
+    /// the other one cannot see it.
     pub(super) fn crossed(&self, id: GroupId) -> Option<String> {
         let heard = self.view.peers.iter().filter(|(_, peer)| peer.state.heard() && peer.told_all());
         for (node, peer) in heard {
