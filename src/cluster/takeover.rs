@@ -9,7 +9,7 @@ use super::group::Phase;
 use super::time::Time;
 use super::timers::Timer;
 use super::view::PeerState;
-use super::{Action, Cluster, Epoch, Grant, Record};
+use super::{Action, Cluster, Grant, Record};
 use crate::config::model::{GroupId, NodeId};
 use crate::wire::Role;
 use serde::{Deserialize, Serialize};
@@ -83,24 +83,13 @@ impl Cluster {
         if slept && unheard {
             return Gate::Wait("this node was asleep and listens for a deadtime first".into());
         }
-        // What a peer released in this node's favour needs no further question; what this node released itself does, where
-        // somebody answered since: he may have taken it meanwhile, and not be heard saying so yet.
-        let released = proof == Proof::Release && !unheard && (self.trusted_release(id) || !self.answered_lately(id));
+        // A release needs no further question. But who answered a moment ago may have taken it meanwhile, and not be heard saying so
+        // yet: also the one who gave it, whose word may have been on its way for longer than his answer.
+        let released = proof == Proof::Release && !unheard && !self.answered_lately(id);
         if group.addresses.is_empty() || released {
             return Gate::Start(proof);
         }
         self.network_gate(id, proof)
-    }
-
-    /// By a peer who ran it. Not one that is heard for less than a deadtime: its word may be as old as its silence, and it may have
-    /// taken the group back since.
-    fn trusted_release(&self, id: GroupId) -> bool {
-        let mut given = self.group(id).record.into_iter().map(|record| record.grant);
-        given.any(|grant| {
-            let long = |since| self.read_at.since(since) >= self.config.timing.deadtime;
-            // Under the first epoch of all the releaser may have asked nobody, for it ran nothing.
-            grant.epoch > Epoch(1) && self.view.peer(grant.node).is_some_and(|peer| long(peer.heard_since))
-        })
     }
 
     /// What of this node's own is not ready yet.
